@@ -1,0 +1,1 @@
+"""Verify, step by step: the numbers are those of docs/FORMAT.md."""

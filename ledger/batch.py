@@ -1,0 +1,45 @@
+"""Signature leaves: an author signs the entries since the last one, and all history before them."""
+
+import base64
+
+from ledger import note
+from ledger.checkpoint import Head
+from schemas.errors import Malformed, NotSound
+from store.signers import Signer, Verifier
+
+HEADER = "agent-ledger/batch@v1"
+
+
+def text(origin: str, head: Head, count: int) -> str:
+    """What the author signs.
+
+    Args:
+        head: the signature leaf's own index, and the root over all leaves before it.
+        count: entries since the signature leaf before.
+    """
+    return f"{HEADER}\n{origin}\n{head.size} {base64.b64encode(head.root).decode()}\n{count}\n"
+
+
+def sign(origin: str, head: Head, count: int, author: Signer) -> bytes:
+    """The bytes of a signature leaf."""
+    return note.sign(text(origin, head, count), author)
+
+
+def check(raw: bytes, origin: str, head: Head, count: int, authors: list[Verifier]) -> Verifier:
+    """The author of a signature leaf at this place.
+
+    The text is compared whole, so that it holds at one place of one log only.
+
+    Raises:
+        NotSound: it is no signature leaf for this place, or of none of these authors (step 5).
+    """
+    try:
+        signed = note.Note.parse(raw)
+        if signed.text != text(origin, head, count):
+            raise NotSound("a signature leaf speaks of another place, log or history", step=5)
+        found = signed.signed_by(authors)
+    except Malformed as error:
+        raise NotSound(f"a signature leaf does not hold: {error.what}", step=5) from None
+    if not found:
+        raise NotSound("a signature leaf is of no author who is trusted there", step=5)
+    return found[0]

@@ -1,0 +1,176 @@
+"""The packs of a ledger in order: where they end, what came since, what is between two sizes."""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ledger import pins
+from ledger.checkpoint import Checkpoint, Head
+from ledger.state import Proven, State
+from schemas.errors import Malformed, NotFound, NotSound
+from store import pack
+from store.blobs import note_places
+from store.folder import Folder
+from store.places import Places
+
+_REMEMBERED = 32 << 20
+
+
+class Stretch(NamedTuple):
+    """Leaves that follow one another, with their hashes."""
+
+    start: int
+    leaves: list[bytes]
+    hashes: list[bytes]
+
+
+def find_end(folder: Folder, start: int = 0) -> int:
+    """How many packs there are, by doubling and halving: O(log n) looks, no listing.
+
+    Args:
+        start: as many are known to exist.
+    """
+    if folder.size(pack.name(start)) is None:
+        return start
+    low, step = start, 1
+    while folder.size(pack.name(low + step)) is not None:
+        low, step = low + step, step * 2
+    high = low + step
+    while high - low > 1:
+        middle = (low + high) // 2
+        if folder.size(pack.name(middle)) is None:
+            high = middle
+        else:
+            low = middle
+    return low + 1
+
+
+def pack_of(folder: Folder, index: int, packs: int) -> int:
+    """The number of the pack that holds a leaf, by bisection over the sizes in their headers.
+
+    Raises:
+        NotFound: there is no such leaf.
+    """
+    low, high = 0, packs
+    while high - low > 1:
+        middle = (low + high) // 2
+        if pack.peek_size(folder.get(pack.name(middle), 0, 20)) <= index:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+class Chain:
+    """A ledger's packs as one process has proven them.
+
+    Args:
+        folder: the ledger's objects.
+        state: what is proven so far; goes on from there.
+        places: takes in the blobs of what is proven.
+    """
+
+    def __init__(self, folder: Folder, state: State, places: Places) -> None:
+        self.folder = folder
+        self.state = state
+        self.places = places
+        self.checkpoint = b""
+        self._roots: dict[int, bytes] = {}
+        self._recent: deque[Stretch] = deque()
+        self._remembered = 0
+
+    def open(self) -> None:
+        """Compares the pin, and proves all that came since.
+
+        Raises:
+            RolledBack: behind or against the pin.
+            NotSound: a gap, or a pack that does not continue the log.
+        """
+        pins.check(self.state, self.folder)
+        end = find_end(self.folder, self.state.packs)
+        if end == 0:
+            raise NotFound(
+                f"{self.folder.path}: a ledger without packs", hint="its `ledger init` did not end; remove it"
+            )
+        while self.state.packs < end:
+            if not self.catch_up():
+                raise NotSound(f"pack {self.state.packs} is missing, and later ones are there", step=2)
+        self._read_checkpoint()
+
+    def catch_up(self) -> list[Proven]:
+        """Proves the packs that others have committed since."""
+        found = []
+        while (data := self.folder.find(pack.name(self.state.packs))) is not None:
+            found.append(self.take(pack.parse(data)))
+        here, after = (pack.name(self.state.packs + ahead) for ahead in (0, 1))
+        # Looked at again at the end: it may have been created between the looks.
+        if not found and self.folder.size(after) is not None and self.folder.size(here) is None:
+            raise NotSound(f"pack {self.state.packs} is missing, and later ones are there", step=2)
+        return found
+
+    def take(self, found: pack.Pack) -> Proven:
+        """Takes in the next pack."""
+        proven = self.state.prove(found)
+        for recorded in proven.entries:
+            self.state.history.add(recorded.index, recorded.entry)
+        note_places(self.places, found)
+        if self.places.covered == found.number:
+            self.places.covered += 1
+        self._remember(proven)
+        return proven
+
+    def _remember(self, proven: Proven) -> None:
+        self._recent.append(Stretch(proven.pack.size, proven.pack.leaves, proven.hashes))
+        self._remembered += sum(map(len, proven.pack.leaves))
+        while self._remembered > _REMEMBERED and len(self._recent) > 1:
+            self._remembered -= sum(map(len, self._recent.popleft().leaves))
+        self._roots[self.state.size] = self.state.head.root
+        if len(self._roots) > 4096:
+            del self._roots[next(iter(self._roots))]
+
+    def _read_checkpoint(self) -> None:
+        data = self.folder.find("checkpoint")
+        if data is None:
+            return
+        try:
+            found = Checkpoint.parse(data, self.state.trusted().log)
+        except Malformed:
+            return
+        if found.head.size > self.state.size:
+            # Published while we read, or packs were removed: the next pack decides.
+            self.catch_up()
+            if found.head.size > self.state.size:
+                raise NotSound(
+                    f"the published checkpoint has {found.head.size:,} leaves, the packs {self.state.size:,}: cut off",
+                    step=4,
+                )
+        if self.root_at(found.head.size) == found.head.root:
+            self.checkpoint = data
+
+    def root_at(self, size: int) -> bytes | None:
+        """The root at a size at which a pack ended, as far as it is remembered."""
+        return self.state.head.root if size == self.state.size else self._roots.get(size)
+
+    def leaves(self, start: int, end: int) -> Iterator[Stretch]:
+        """Leaves `start` to `end`, from memory or from the packs (their hashes then empty, to be made)."""
+        if self._recent and self._recent[0].start <= start:
+            for stretch in list(self._recent):
+                yield from _part(stretch, start, end)
+            return
+        number = pack_of(self.folder, start, self.state.packs)
+        while start < end:
+            found = pack.parse(self.folder.get(pack.name(number)))
+            yield from _part(Stretch(found.size, found.leaves, []), start, end)
+            start, number = found.end, number + 1
+
+    @property
+    def head(self) -> Head:
+        """Size and root that are proven."""
+        return self.state.head
+
+
+def _part(stretch: Stretch, start: int, end: int) -> Iterator[Stretch]:
+    low, high = max(start, stretch.start), min(end, stretch.start + len(stretch.leaves))
+    if low < high:
+        a, b = low - stretch.start, high - stretch.start
+        yield Stretch(low, stretch.leaves[a:b], stretch.hashes[a:b])

@@ -1,0 +1,72 @@
+"""`ledger append`: append a prompt, response, artifact or approval."""
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from ledger.cli import voice
+
+Kind = Literal["prompt", "response", "artifact", "approval"]
+
+
+@click.command("append")
+@click.argument("kind", type=click.Choice(["prompt", "response", "artifact", "approval"]))
+@click.argument("file", metavar="FILE|-")
+@click.option("--run", metavar="RUN", help="The run [default: LEDGER_RUN].")
+@click.option("--stage", default="", help="Where in the pipeline.")
+@click.option("--lane", default="", help="Its lane.")
+@click.option("--task", default="", help="Its task.")
+@click.option("--media-type", default="", help="For example application/json; sealed.")
+@click.option("--name", default="", help="For people [default: the file's name]; sealed.")
+@click.option("--model", default="", help="Model that a prompt was for; in clear.")
+@click.option("--to", type=int, default=0, metavar="INDEX", help="Prompt that a response answers [default: the last].")
+@voice.ledger_option
+@voice.json_option
+def command(
+    kind: Kind,
+    file: str,
+    run: str | None,
+    stage: str,
+    lane: str,
+    task: str,
+    media_type: str,
+    name: str,
+    model: str,
+    to: int,
+    where: str | None,
+    as_json: bool,
+) -> None:
+    """Append FILE, or standard input, to a run; print its index and address once it is durable.
+
+    An approval is a request with the signature of `ssh-keygen -Y sign -n ledger-approval@v1` beside it
+    (FILE.sig), or both in one file.
+
+    \b
+    examples:
+      ledger append prompt ask.txt --run nightly --stage plan --model gpt-5.2-codex
+      ./build | ledger append artifact - --name build.log
+      ledger append approval release.txt
+    """
+    from ledger.cli import names
+    from ledger.drafts import Item
+    from ledger.log import Log
+
+    content = sys.stdin.buffer.read() if file == "-" else Path(file)
+    if isinstance(content, Path) and not content.is_file():
+        raise click.UsageError(f"{file}: no such file")
+    if not name and isinstance(content, Path) and kind == "artifact":
+        name = content.name
+    with Log.open(where) as log:
+        id = names.open_run(log, run)
+        opened = log.resume(id, stage=stage, lane=lane, task=task)
+        if kind == "response" and not to:
+            prompts = log.chain.state.history.runs[id].prompts
+            to = prompts[-1] if prompts else 0
+        item = Item(kind=kind, content=content, name=name, media_type=media_type, model=model, to=to)
+        appended = opened.append_many([item])[0]
+    if as_json:
+        voice.out_json({"run": id, "index": appended.index, "address": appended.address, "step": appended.step})
+    else:
+        voice.out(f"{appended.index} {appended.address}")

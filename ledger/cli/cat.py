@@ -1,0 +1,36 @@
+"""`ledger cat`: a content to stdout."""
+
+import sys
+
+import click
+
+from ledger.cli import voice
+
+
+@click.command("cat")
+@click.argument("address", metavar="artifact://…|INDEX|STEP")
+@voice.identity_option
+@voice.ledger_option
+def command(address: str, identity: str | None, where: str | None) -> None:
+    """Write the content of an address, or of an entry, to standard output, checked and decrypted.
+
+    \b
+    example:
+      ledger cat artifact://5f1c… > plan.txt
+    """
+    from ledger.cli import names
+    from ledger.cli.show import summary
+    from ledger.log import Log
+    from schemas.errors import NotFound
+
+    with Log.open(where, identity=identity) as log:
+        log.catch_up_places()
+        if not address.startswith("artifact://"):
+            value = summary(log, names.entry(log, address))
+            named = address
+            address = str(value.get("content") or value.get("request") or "")
+            if not address:
+                raise NotFound(f"{named} has no content", hint=f"ledger show {named}")
+        for piece in log.blobs.pieces(address):
+            sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()

@@ -1,0 +1,101 @@
+"""`ledger log`: runs, or the steps of one run."""
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+from ledger.cli import voice
+
+if TYPE_CHECKING:
+    from ledger.log import Log
+    from ledger.runs import RunInfo
+
+_COLOURS = {"succeeded": "green", "failed": "red", "open": "yellow", "erased": "magenta"}
+
+
+@click.command("log")
+@click.argument("run", required=False)
+@click.option("--since", metavar="WHEN", help="Runs started since: yesterday, 3d, 12h, 2026-11-20.")
+@voice.identity_option
+@voice.ledger_option
+@voice.json_option
+def command(run: str | None, since: str | None, identity: str | None, where: str | None, as_json: bool) -> None:
+    """List runs, newest first; or the steps of RUN.
+
+    \b
+    examples:
+      ledger log --since yesterday
+      ledger log c41f9e02
+      ledger log @              the newest run
+    """
+    from ledger.cli import names
+    from ledger.log import Log
+
+    with Log.open(where, identity=identity) as log:
+        if run is None:
+            _runs(log, log.runs(_when(since) if since else None), as_json)
+        else:
+            _steps(log, names.any_run(log, run), as_json)
+
+
+def _runs(log: "Log", runs: "list[RunInfo]", as_json: bool) -> None:
+    for info in runs:
+        info.made = log.detail(info.made).name
+    if as_json:
+        voice.out_json(runs)
+        return
+    if not runs:
+        voice.say("no runs yet   next: ledger start NAME")
+    voice.table(
+        [
+            [
+                click.style(voice.short(r.id), bold=True),
+                voice.moment(r.started),
+                r.name or "-",
+                click.style(r.status, fg=_COLOURS.get(r.status)),
+                f"{r.prompts:,} prompts",
+                f"{r.artifacts:,} artifacts",
+                r.made,
+            ]
+            for r in runs
+        ]
+    )
+
+
+def _steps(log: "Log", info: "RunInfo", as_json: bool) -> None:
+    from ledger.cli.show import summary
+
+    steps = []
+    for recorded in log.entries(info.id):
+        line = summary(log, recorded)
+        if as_json:
+            voice.out_json(line)
+        else:
+            steps.append(line)
+    rows = []
+    for line in steps:
+        where = "/".join(str(line[k]) for k in ("stage", "lane", "task") if line.get(k))
+        about = "  ".join(str(line[k]) for k in ("name", "model", "status", "reason") if line.get(k))
+        time = datetime.fromisoformat(str(line["time"]))
+        rows.append(
+            [str(line["step"]), voice.moment(time), str(line["kind"]), where, about, voice.dim(str(line["index"]))]
+        )
+    if not as_json:
+        voice.say(voice.dim(f"run {info.id}   {info.name}   {info.status}   (last column: index)"))
+        voice.table(rows)
+
+
+def _when(text: str) -> datetime:
+    now = datetime.now().astimezone()
+    if text in ("today", "yesterday"):
+        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        return midnight - timedelta(days=text == "yesterday")
+    unit = {"d": "days", "h": "hours", "m": "minutes", "w": "weeks"}.get(text[-1:])
+    if unit and text[:-1].isdigit():
+        return now - timedelta(**{unit: int(text[:-1])})
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(f"not a time: {text!r}; try yesterday, 3d, 12h or 2026-11-20") from None
+    return when if when.tzinfo else when.astimezone()

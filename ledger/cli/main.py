@@ -1,0 +1,125 @@
+"""The command `ledger`: verbs loaded by name, errors in one voice, exit statuses."""
+
+import importlib
+import os
+import sys
+from typing import Any, NoReturn
+
+import click
+
+# verb: (group of the help, what it does)
+VERBS = {
+    "init": ("record", "make a ledger and its keys"),
+    "start": ("record", "start a run and print its id"),
+    "append": ("record", "append a prompt, response, artifact or approval"),
+    "finish": ("record", "finish a run"),
+    "import": ("record", "append many entries from an NDJSON file"),
+    "log": ("look", "list runs, or the steps of one run"),
+    "show": ("look", "show an entry, a step or an address"),
+    "cat": ("look", "write a content to stdout"),
+    "find": ("look", "find the steps that read or made a file"),
+    "verify": ("prove", "check that nothing was changed, reordered or removed"),
+    "keys": ("govern", "show keys and readers; change them"),
+}
+GROUPS = ("record", "look", "prove", "govern")
+_NEARBY = {"run": "record", "add": "append", "check": "verify", "list": "log", "status": "log"}
+
+
+class Verbs(click.Group):
+    """Verbs that are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names, in the order of the help."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The verb, imported."""
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(
+            f"ledger.cli.{cmd_name}_" if cmd_name == "import" else f"ledger.cli.{cmd_name}"
+        )
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb, or an error that names the one that was meant."""
+        if args and args[0] not in VERBS:
+            import difflib
+
+            near = _NEARBY.get(args[0]) or next(iter(difflib.get_close_matches(args[0], VERBS, 1)), "")
+            near = near if near in VERBS else ""
+            error = click.UsageError(f"no command {args[0]!r}", ctx)
+            error.hint = f"did you mean `ledger {near}`?" if near else "`ledger --help` lists commands"  # type: ignore[attr-defined]
+            raise error
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The verbs in their groups."""
+        for group in GROUPS:
+            with formatter.section(group):
+                formatter.write_dl([(verb, text) for verb, (of, text) in VERBS.items() if of == group])
+
+
+@click.command(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="first steps:  ledger init;  RUN=$(ledger start demo);  echo hi | ledger append prompt - --run $RUN;"
+    "  ledger verify",
+)
+@click.version_option(package_name="agent-ledger", prog_name="ledger", message="%(prog)s %(version)s (agent-ledger)")
+def commands() -> None:
+    """The flight recorder and gatekeeper for pipelines in which language models act."""
+
+
+def main() -> NoReturn:
+    """Runs the command line and ends the process with its exit status."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(args: list[str]) -> int:
+    """Runs a command.
+
+    Returns:
+        Its exit status.
+    """
+    from ledger.cli import voice
+    from schemas.errors import LedgerError
+
+    os.umask(0o077)
+    try:
+        result: Any = commands.main(args, prog_name="ledger", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except LedgerError as error:
+        voice.fail(error.what, error.hint)
+        return error.exit_status
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else "")
+        return 2
+    except click.ClickException as error:
+        hint = getattr(error, "hint", "")
+        if isinstance(error, click.UsageError) and error.ctx is not None and not hint:
+            hint = f"`{error.ctx.command_path} --help` shows how"
+        text = error.format_message().rstrip(".")
+        voice.fail(text[:1].lower() + text[1:], hint)
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        voice.fail("interrupted", "what was acknowledged is kept")
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away; nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        if os.environ.get("LEDGER_DEBUG"):
+            raise
+        # The message could hold what must not be shown; its type can't.
+        voice.fail(f"our own bug: {type(error).__name__}", "please report it; LEDGER_DEBUG=1 shows where")
+        return 70
+
+
+if __name__ == "__main__":
+    main()

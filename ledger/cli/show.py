@@ -1,0 +1,98 @@
+"""`ledger show`: an entry, a step or an address."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ledger.cli import voice
+
+if TYPE_CHECKING:
+    from ledger.log import Log
+    from ledger.state import Recorded
+
+_PREVIEW = 2000
+
+
+@click.command("show")
+@click.argument("what", metavar="INDEX|STEP|artifact://…")
+@voice.identity_option
+@voice.ledger_option
+@voice.json_option
+def command(what: str, identity: str | None, where: str | None, as_json: bool) -> None:
+    """Show an entry by its INDEX or STEP (RUN:n), or the entries that name an address, with the content's start.
+
+    \b
+    examples:
+      ledger show 519
+      ledger show c41f9e02:23
+      ledger show @:2
+    """
+    from ledger.cli import names
+    from ledger.log import Log
+    from schemas.errors import NotFound
+    from schemas.ids import cid_of
+
+    with Log.open(where, identity=identity) as log:
+        log.catch_up_places()
+        if what.startswith("artifact://"):
+            log.blobs.get(cid_of(what))
+            found = [r for r in log.entries() if what.encode() in r.raw]
+            if not found:
+                raise NotFound(f"no entry names {what}", hint="it may be a part of a longer content")
+        else:
+            found = [names.entry(log, what)]
+        for recorded in found:
+            _show(log, recorded, as_json)
+
+
+def summary(log: "Log", recorded: "Recorded") -> dict[str, Any]:
+    """An entry as a flat dictionary, its sealed part opened where this identity can."""
+    import msgspec
+
+    value: dict[str, Any] = {"index": recorded.index, **msgspec.json.decode(recorded.raw)}
+    detail = log.detail(str(value.pop("detail", "")))
+    opened: dict[str, Any] = msgspec.to_builtins(detail)
+    return value | opened
+
+
+def _show(log: "Log", recorded: "Recorded", as_json: bool) -> None:
+    from schemas.errors import CannotTell, Erased, Missing
+
+    value = summary(log, recorded)
+    address = value.get("content") or value.get("request") or ""
+    content: bytes | None = None
+    why = ""
+    if address:
+        try:
+            content = log.read(str(address))
+        except (CannotTell, Erased, Missing) as error:
+            why = error.what
+    if as_json:
+        text = None
+        if content is not None:
+            text = _text(content)
+        voice.out_json({**value, "text": text, "bytes": len(content) if content is not None else None})
+        return
+    width = max(map(len, value))
+    for name, item in value.items():
+        shown = str(item).rstrip("\n").replace("\n", "\n" + " " * (width + 2))
+        voice.out(f"{click.style(name.ljust(width), fg='cyan')}  {shown}")
+    if content is not None:
+        voice.say(voice.dim(f"— {len(content):,} bytes —"))
+        text = _text(content[:_PREVIEW])
+        voice.out(text if text is not None else voice.dim("(not text; ledger cat writes it)"))
+        if len(content) > _PREVIEW:
+            voice.say(voice.dim(f"… the rest: ledger cat {address}"))
+    elif why:
+        voice.say(voice.dim(f"content not shown: {why}"))
+
+
+def _text(content: bytes) -> str | None:
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        # A preview may end in the middle of a character.
+        if error.start < len(content) - 4:
+            return None
+        text = content[: error.start].decode()
+    return text if all(c.isprintable() or c in "\n\t" for c in text) else None

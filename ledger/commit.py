@@ -1,0 +1,298 @@
+"""The committer: groups what waits, signs one batch, creates one pack, tells the callers.
+
+The creation of the pack is the commit, and nothing else is (docs/adr/0001). Where another process was first,
+its packs are proven, every caller's condition is decided again against them, and the pack is built anew.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+
+from ledger import batch
+from ledger.chain import Chain
+from ledger.checkpoint import Head
+from ledger.merkle import leaf_hash
+from ledger.state import Recorded, State
+from policies.history import OpenRun
+from schemas.entries import Entry, Known, RunFinished, RunStarted, encode
+from schemas.errors import Erased, LedgerError, OutcomeUnknown, RunClosed, TooLarge
+from store import pack
+from store.blobs import Prepared
+from store.datakeys import Random
+from store.seal import Sealed
+from store.signers import Signer
+
+_MAX_GROUP = 16_384
+_ROOM = pack.MAX_PACK - (1 << 20)
+
+Validate = Callable[[State, list[Recorded]], None]
+"""Decides again at each attempt: given the state, and what was committed since the first. Raises to refuse."""
+
+
+class Appended(msgspec.Struct, frozen=True):
+    """An acknowledged entry.
+
+    Attributes:
+        index: its leaf's index.
+        address: of its content; empty for an entry without one.
+        step: its place within the run; 0 outside of one.
+    """
+
+    index: int
+    address: str
+    step: int
+
+
+class Draft:
+    """What one caller wants to append, all or nothing, in order.
+
+    Args:
+        entries: without step numbers, which are given at the commit.
+        contents: what they refer to.
+        validate: the caller's condition.
+    """
+
+    __slots__ = ("_error", "_result", "addresses", "contents", "entries", "since", "validate", "wake")
+
+    def __init__(
+        self,
+        entries: list[Known],
+        contents: list[Prepared],
+        addresses: list[str],
+        validate: Validate | None = None,
+    ) -> None:
+        self.entries = entries
+        self.contents = contents
+        self.addresses = addresses
+        self.validate = validate
+        self.since: list[Recorded] = []
+        self.wake: Callable[[], None] | None = None
+        self._result: list[Appended] | None = None
+        self._error: BaseException | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether it was committed or refused."""
+        return self._result is not None or self._error is not None
+
+    def accept(self, result: list[Appended]) -> None:
+        """It is durable."""
+        self._result = result
+        self._tell()
+
+    def refuse(self, error: BaseException) -> None:
+        """It will not be committed, or nobody knows."""
+        self._error = error
+        self._tell()
+
+    def result(self) -> list[Appended]:
+        """Where its entries are. Raises what it was refused with."""
+        if self._error is not None:
+            raise self._error
+        return self._result or []
+
+    def _tell(self) -> None:
+        if self.wake is not None:
+            self.wake()
+
+
+class _Group(NamedTuple):
+    """What one pack will hold."""
+
+    drafts: list[tuple[Draft, int, list[int]]]
+    leaves: list[bytes]
+    blobs: list[Sealed]
+    large: list[tuple[bytes, int]]
+
+
+class Committer:
+    """Appends to one ledger on behalf of all threads and tasks of a process.
+
+    Args:
+        author: signs batches.
+        lock: held while `chain` changes.
+        committed: called after each commit.
+    """
+
+    def __init__(
+        self,
+        chain: Chain,
+        author: Signer,
+        random: Random,
+        lock: threading.Lock,
+        committed: Callable[[], None],
+    ) -> None:
+        self.chain = chain
+        self.author = author
+        self.random = random
+        self.committed = committed
+        self._lock = lock
+        self._turn = threading.Condition()
+        self._led = False
+        self._waiting: list[Draft] = []
+
+    def append(self, draft: Draft) -> list[Appended]:
+        """Commits a draft, together with whatever else waits. Returns when it is durable."""
+        self.submit(draft)
+        self.lead(draft)
+        return draft.result()
+
+    def submit(self, draft: Draft) -> None:
+        """Puts a draft among those that wait; some caller of `lead` commits it."""
+        with self._turn:
+            self._waiting.append(draft)
+
+    def lead(self, draft: Draft) -> None:
+        """Returns when this draft is done: another caller leads, or this one does, for all that wait.
+
+        While a leader syncs, the next group forms.
+        """
+        while True:
+            with self._turn:
+                while self._led and not draft.done:
+                    self._turn.wait()
+                if draft.done:
+                    return
+                self._led = True
+                group, self._waiting = self._waiting[:_MAX_GROUP], self._waiting[_MAX_GROUP:]
+            try:
+                self._commit(group)
+            except BaseException as error:
+                known = isinstance(error, LedgerError)
+                for other in group:
+                    if not other.done:
+                        other.refuse(error if known else OutcomeUnknown("interrupted in the middle of a commit"))
+                if not known:
+                    raise
+            finally:
+                with self._turn:
+                    self._led = False
+                    self._turn.notify_all()
+
+    def _commit(self, waiting: list[Draft]) -> None:
+        while waiting:
+            group, waiting = self._gather(waiting)
+            if not group.drafts:
+                continue
+            data = self._build(group)
+            name = pack.name(self.chain.state.packs)
+            if self.chain.state.packs and not self.chain.state.packs % 256:
+                # The folder before this one holds the pack that we build on; its name must not be lost alone.
+                self.chain.folder.sync(pack.name(self.chain.state.packs - 1))
+            # An answer may be lost and the put repeated: what lies there then is ours.
+            if self.chain.folder.create(name, data) or self.chain.folder.get(name) == data:
+                self._acknowledge(group, data)
+            else:
+                with self._lock:
+                    since = [recorded for proven in self.chain.catch_up() for recorded in proven.entries]
+                for draft, _, _ in group.drafts:
+                    draft.since += since
+                waiting = [draft for draft, _, _ in group.drafts] + waiting
+
+    def _gather(self, waiting: list[Draft]) -> tuple[_Group, list[Draft]]:
+        """Takes as many drafts as fit one pack; refuses those whose condition no longer holds."""
+        state = self.chain.state
+        runs: dict[str, OpenRun | None] = {}
+        group = _Group([], [], [], [])
+        cids: set[bytes] = set()
+        room = _ROOM
+        for position, draft in enumerate(waiting):
+            before = dict(runs)
+            try:
+                if draft.validate is not None:
+                    draft.validate(state, draft.since)
+                steps, leaves = self._encode(draft, runs)
+            except LedgerError as error:
+                runs = before
+                draft.refuse(error)
+                continue
+            inside, large = self._missing(draft, cids)
+            need = sum(map(len, leaves)) + sum(len(b.data) for b in inside)
+            need += pack.overhead(len(leaves), len(inside) + len(large))
+            if need > room or len(group.leaves) + len(leaves) >= pack.MAX_LEAVES:
+                if group.drafts:
+                    return group, waiting[position:]
+                runs = before
+                draft.refuse(TooLarge("more than a pack of 64 MiB holds at once", hint="append in several calls"))
+                continue
+            room -= need
+            group.drafts.append((draft, len(group.leaves), steps))
+            group.leaves.extend(leaves)
+            group.blobs.extend(inside)
+            group.large.extend(large)
+            cids.update(b.cid for b in inside)
+            cids.update(c for c, _ in large)
+        return group, []
+
+    def _encode(self, draft: Draft, runs: dict[str, OpenRun | None]) -> tuple[list[int], list[bytes]]:
+        steps, leaves = [], []
+        for prepared in draft.contents:
+            if (erasure := self.chain.state.history.erased.get(prepared.key.id.hex())) is not None:
+                raise Erased(f"the run's data key was erased by entry {erasure}", hint="start a new run")
+        for entry in draft.entries:
+            step = self._next_step(entry, runs) if entry.run else 0
+            leaves.append(encode(msgspec.structs.replace(entry, step=step) if step else entry))
+            steps.append(step)
+        return steps, leaves
+
+    def _next_step(self, entry: Entry, runs: dict[str, OpenRun | None]) -> int:
+        if entry.run not in runs:
+            known = self.chain.state.history.runs.get(entry.run)
+            runs[entry.run] = msgspec.structs.replace(known) if known else None
+        run = runs[entry.run]
+        if isinstance(entry, RunStarted):
+            runs[entry.run] = OpenRun(0, entry.key)
+            return 1
+        if run is None:
+            raise RunClosed(f"run {entry.run} is not open", hint="it finished, was erased, or never started here")
+        run = runs[entry.run] = msgspec.structs.replace(run, step=run.step + 1)
+        if isinstance(entry, RunFinished):
+            runs[entry.run] = None
+        return run.step
+
+    def _missing(self, draft: Draft, cids: set[bytes]) -> tuple[list[Sealed], list[tuple[bytes, int]]]:
+        """The draft's blobs that no committed pack refers to yet, nor this one."""
+        find = self.chain.places.find
+        inside: dict[bytes, Sealed] = {}
+        large: dict[bytes, int] = {}
+        for prepared in draft.contents:
+            for blob in prepared.inside:
+                if blob.cid not in cids and find(blob.cid) is None:
+                    inside[blob.cid] = blob
+            for cid, size in prepared.outside:
+                if cid not in cids and find(cid) is None:
+                    large[cid] = size
+        return list(inside.values()), list(large.items())
+
+    def _build(self, group: _Group) -> bytes:
+        state = self.chain.state
+        frontier = state.frontier.copy()
+        for leaf in group.leaves:
+            frontier.append(leaf_hash(leaf))
+        head = Head(frontier.size, frontier.root())
+        signature = batch.sign(state.origin, head, len(group.leaves), self.author)
+        return pack.build(
+            state.packs,
+            state.size,
+            state.trailer,
+            self.random(16),
+            state.frontier.hashes,
+            self.chain.checkpoint,
+            group.blobs,
+            group.large,
+            [*group.leaves, signature],
+        )
+
+    def _acknowledge(self, group: _Group, data: bytes) -> None:
+        first = self.chain.state.size
+        with self._lock:
+            self.chain.take(pack.parse(data))
+        self.committed()
+        for draft, at, steps in group.drafts:
+            result = [
+                Appended(first + at + i, address, step)
+                for i, (address, step) in enumerate(zip(draft.addresses, steps, strict=True))
+            ]
+            draft.accept(result)

@@ -1,0 +1,183 @@
+"""What a run appends, prepared but not committed: the same for threads and for asyncio."""
+
+import base64
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from ledger.commit import Draft, Validate
+from ledger.state import Recorded, State, check_approval
+from ledger.writer import Writer
+from policies import sshsig
+from schemas.entries import Approval, Artifact, Prompt, Response, RunFinished, RunStarted
+from schemas.errors import Malformed, NotSound
+from schemas.ids import new_run_id
+from store.blobs import Prepared
+from store.seal import DataKey
+
+Content = str | bytes | dict[str, Any] | Path
+"""What callers hand in: text, bytes, an object that becomes JSON, or a file."""
+
+Kind = Literal["prompt", "response", "artifact", "approval"]
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing to append, for `Run.append_many`.
+
+    Attributes:
+        to: index of the prompt that a response answers.
+    """
+
+    kind: Kind
+    content: Content
+    name: str = ""
+    media_type: str = ""
+    model: str = ""
+    to: int = 0
+
+
+class Detail(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The sealed part of an entry: what says too much to stand in clear."""
+
+    name: str = ""
+    media_type: str = ""
+    reason: str = ""
+
+
+def _bytes(content: Content) -> bytes | Path:
+    if isinstance(content, bytes | Path):
+        return content
+    if isinstance(content, str):
+        return content.encode()
+    return msgspec.json.encode(content)
+
+
+class Drafts:
+    """Prepares what one run appends.
+
+    Args:
+        writer: seals, and says the time.
+        run: its id.
+        stage, lane, task: what its entries carry.
+        imported: whether they were made elsewhere.
+    """
+
+    def __init__(
+        self, writer: Writer, run: str, stage: str = "", lane: str = "", task: str = "", imported: bool = False
+    ) -> None:
+        self.writer = writer
+        self.run = run
+        self.stage, self.lane, self.task = stage, lane, task
+        self.imported = imported
+
+    def _common(self) -> dict[str, Any]:
+        return {
+            "v": 1,
+            "time": self.writer.clock(),
+            "run": self.run,
+            "stage": self.stage,
+            "lane": self.lane,
+            "task": self.task,
+            "imported": self.imported,
+        }
+
+    def _detail(self, key: DataKey, detail: Detail) -> list[Prepared]:
+        if detail == Detail():
+            return []
+        return [self.writer.blobs.prepare(key, msgspec.json.encode(detail))]
+
+    def start(self, name: str) -> Draft:
+        """The run begins: makes its data key."""
+        key = self.writer.new_key(self.run)
+        sealed = self._detail(key, Detail(name=name))
+        address = sealed[0].address if sealed else ""
+        entry = RunStarted(**self._common(), key=key.commitment, detail=address)
+        return Draft([entry], sealed, [""])
+
+    def finish(self, status: Literal["succeeded", "failed"], reason: str) -> Draft:
+        """The run ends."""
+        sealed = self._detail(self.writer.key(self.run), Detail(reason=reason)) if reason else []
+        address = sealed[0].address if sealed else ""
+        return Draft([RunFinished(**self._common(), status=status, detail=address)], sealed, [""])
+
+    def items(self, items: list[Item]) -> Draft:
+        """Several things at once, all or nothing."""
+        key = self.writer.key(self.run)
+        entries: list[Prompt | Response | Artifact | Approval] = []
+        contents: list[Prepared] = []
+        addresses: list[str] = []
+        for item in items:
+            if item.kind == "approval":
+                entry, prepared = self._approval(key, item)
+                contents.append(prepared)
+                entries.append(entry)
+                addresses.append(prepared.address)
+                continue
+            prepared = self.writer.blobs.prepare(key, _bytes(item.content), request=item.kind == "prompt")
+            detail = self._detail(key, Detail(name=item.name, media_type=item.media_type))
+            contents += [prepared, *detail]
+            addresses.append(prepared.address)
+            fields = self._common() | {
+                "content": prepared.address,
+                "digest": prepared.digest,
+                "detail": detail[0].address if detail else "",
+            }
+            if item.kind == "prompt":
+                entries.append(Prompt(**fields, model=item.model))
+            elif item.kind == "response":
+                entries.append(Response(**fields, to=item.to))
+            else:
+                entries.append(Artifact(**fields))
+        approvals = [entry for entry in entries if isinstance(entry, Approval)]
+        validate = _approvers_still_trusted(approvals) if approvals else None
+        return Draft(list(entries), contents, addresses, validate)
+
+    def _approval(self, key: DataKey, item: Item) -> tuple[Approval, Prepared]:
+        content = item.content
+        if isinstance(content, Path):
+            request, signature = _signed_file(content)
+        else:
+            request, signature = sshsig.split(bytes(_bytes(content)))
+        prepared = self.writer.blobs.prepare(key, request)
+        return (
+            Approval(
+                **self._common(),
+                request=prepared.address,
+                sha512=sshsig.digest(request).hex(),
+                signature=base64.b64encode(signature).decode(),
+            ),
+            prepared,
+        )
+
+
+def _signed_file(path: Path) -> tuple[bytes, bytes]:
+    """A request and its signature: `FILE` with `FILE.sig` beside it, or both in one file."""
+    beside = path.with_name(path.name + ".sig")
+    if path.suffix == ".sig" and path.with_suffix("").exists():
+        path, beside = path.with_suffix(""), path
+    try:
+        data = path.read_bytes()
+        if beside.exists():
+            return data, sshsig.unarmor(beside.read_bytes())
+    except OSError as error:
+        raise Malformed(f"{path}: {(error.strerror or '').lower()}", hint="check the path") from None
+    return sshsig.split(data)
+
+
+def _approvers_still_trusted(approvals: list[Approval]) -> Validate:
+    def validate(state: State, since: list[Recorded]) -> None:
+        for approval in approvals:
+            try:
+                check_approval(approval, state.size, state.trust)
+            except NotSound as error:
+                raise Malformed(
+                    error.what, hint="`ledger keys` lists approvers; sign with -n " + sshsig.NAMESPACE
+                ) from None
+
+    return validate
+
+
+def new_run(writer: Writer) -> str:
+    """The id of a new run."""
+    return new_run_id(int(writer.clock().timestamp() * 1000), writer.random(10))

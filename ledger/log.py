@@ -1,0 +1,253 @@
+"""A ledger, open: runs to append to, entries and contents to read."""
+
+import os
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from ledger import homes, pins
+from ledger.chain import Chain, pack_of
+from ledger.commit import Appended, Committer, Draft, Validate
+from ledger.drafts import Detail, Drafts, new_run
+from ledger.locate import check_owner, locate, read_origin
+from ledger.publisher import Publisher
+from ledger.run import Run
+from ledger.runs import RunInfo, fold
+from ledger.state import Recorded, State
+from ledger.writer import Writer
+from schemas.entries import Known, decode
+from schemas.errors import CannotTell, Erased, KeyUnusable, Missing, NotFound
+from schemas.trust import TrustRoot
+from store import pack
+from store.blobs import Blobs, Prepared, note_places
+from store.datakeys import Keyring
+from store.folder import Folder
+from store.places import Places
+from store.signers import Signer, Verifier
+
+
+def system_clock() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(UTC)
+
+
+def system_random(count: int) -> bytes:
+    """Random bytes of the system."""
+    return os.urandom(count)
+
+
+class Log:
+    """A ledger as one process has it open; safe to share among threads.
+
+    Made by `ledger.open`. Close it, or use it as a context manager: closing publishes what is new.
+
+    Attributes:
+        origin: the log's name.
+        path: where it lies.
+    """
+
+    def __init__(
+        self, folder: Folder, state: State, identity: str, signer: str | Signer | None, log: str | Signer | None
+    ):
+        self.path = Path(folder.path)
+        self.origin = state.origin
+        self.folder = folder
+        self._signer = signer
+        self._lock = threading.Lock()
+        self._home = homes.pins(self.origin)
+        self.places = Places(homes.cache(self.origin) / state.owner.key_id.hex() / "places")
+        self.chain = Chain(folder, state, self.places)
+        keyring = Keyring(folder, self.origin, identity, system_random)
+        self.blobs = Blobs(folder, self.places, keyring)
+        self.publisher = Publisher(self.chain, self._lock, self._home, _load(log))
+        self._writer = Writer(self.chain, self.blobs, self._make_committer, system_clock, system_random)
+
+    @classmethod
+    def open(cls, where: str | Path | None = None, *, signer: str | None = None, identity: str | None = None) -> Self:
+        """Opens a ledger and proves what came since this machine last saw it.
+
+        Args:
+            where: its folder; else `LEDGER`, else `.ledger` here or above.
+            signer: URI of the author key; else `LEDGER_SIGNER`, else the one that `init` made.
+            identity: URI of the identity for reading; else `LEDGER_IDENTITY`, else the one that `init` made.
+
+        Raises:
+            NotFound: there is no ledger.
+            NotOurs: it belongs to another user.
+            CannotTell: nobody told this machine whom to trust for it.
+            RolledBack: it lacks what this machine has seen.
+            NotSound: what came since does not continue it.
+        """
+        path = locate(where)
+        folder = Folder(path)
+        origin = read_origin(folder)
+        check_owner(path)
+        home = homes.keys(origin)
+        owner = Verifier.parse(own_trust(origin).owner)
+        signer = signer or os.environ.get("LEDGER_SIGNER") or _default(home / "author.key")
+        identity = identity or os.environ.get("LEDGER_IDENTITY") or _default(home / "identity.txt") or ""
+        state = pins.load(homes.pins(origin), owner) or State(owner)
+        log = cls(folder, state, identity, signer, _default(home / "log.key"))
+        try:
+            log.chain.open()
+        except BaseException:
+            folder.close()
+            raise
+        return log
+
+    @classmethod
+    def found(cls, folder: Folder, owner: Verifier, author: Signer, log: Signer) -> Self:
+        """A ledger without packs, for `init`."""
+        return cls(folder, State(owner), "", author, log)
+
+    def run(self, name: str = "", *, stage: str = "", lane: str = "", task: str = "") -> Run:
+        """Starts a run.
+
+        Args:
+            name: for people; sealed.
+            stage, lane, task: what its entries carry.
+        """
+        id = new_run(self._writer)
+        self._writer.commit(Drafts(self._writer, id, stage, lane, task).start(name))
+        return Run(self._writer, id, stage=stage, lane=lane, task=task)
+
+    def resume(self, run: str | Run, *, stage: str = "", lane: str = "", task: str = "") -> Run:
+        """An open run, from its id.
+
+        Raises:
+            RunClosed: it has ended, or never started here.
+        """
+        id = run.id if isinstance(run, Run) else run
+        self._writer.key(id)
+        return Run(self._writer, id, stage=stage, lane=lane, task=task)
+
+    def read(self, address: str) -> bytes:
+        """The content of an address.
+
+        Raises:
+            Malformed: it is no address.
+            Missing, Erased, CannotTell, NotSound: why it can't be read.
+        """
+        self.catch_up_places()
+        return self.blobs.read(address)
+
+    def entries(self, run: str | Run | None = None) -> Iterator[Recorded]:
+        """Entries in order, of one run or of all."""
+        id = run.id if isinstance(run, Run) else run
+        for number in range(self.chain.state.packs):
+            found = pack.parse(self.folder.get(pack.name(number)))
+            for position, raw in enumerate(found.leaves):
+                if raw[:1] == b"{" and (id is None or id.encode() in raw):
+                    recorded = Recorded(found.size + position, decode(raw), raw)
+                    if id is None or recorded.entry.run == id:
+                        yield recorded
+
+    def runs(self, since: datetime | None = None) -> list[RunInfo]:
+        """Runs, newest first, with the names that this identity can read.
+
+        Args:
+            since: leave out those that started before.
+        """
+        found = [run for run in fold(self.entries()).values() if since is None or run.started >= since]
+        self.catch_up_places()
+        for run in found:
+            run.name = self.detail(run.detail).name
+        return found[::-1]
+
+    def detail(self, address: str) -> Detail:
+        """The sealed part of an entry; empty where there is none, or it can't be read by this identity."""
+        if not address:
+            return Detail()
+        try:
+            return msgspec.json.decode(self.blobs.read(address), type=Detail)
+        except (CannotTell, Erased, Missing):
+            return Detail()
+
+    def entry(self, index: int) -> Recorded:
+        """The entry at an index.
+
+        Raises:
+            NotFound: there is none.
+        """
+        if not 0 <= index < self.chain.state.size:
+            raise NotFound(f"no entry {index:,}; the log has {self.chain.state.size:,} leaves")
+        found = pack.parse(self.folder.get(pack.name(pack_of(self.folder, index, self.chain.state.packs))))
+        raw = found.leaves[index - found.size]
+        if raw[:1] != b"{":
+            raise NotFound(f"leaf {index:,} is a signature, not an entry", hint=f"try {index - 1}")
+        return Recorded(index, decode(raw), raw)
+
+    def catch_up_places(self) -> None:
+        """Learns where the blobs of all proven packs lie."""
+        while self.places.covered < self.chain.state.packs:
+            number = self.places.covered
+            note_places(self.places, pack.parse(self.folder.get(pack.name(number))))
+            self.places.covered = number + 1
+        self.places.save()
+
+    def append_statements(
+        self, entries: list[Known], contents: list[Prepared], validate: Validate | None = None
+    ) -> list[Appended]:
+        """Appends entries that belong to no run."""
+        return self._writer.commit(Draft(entries, contents, [""] * len(entries), validate))
+
+    def close(self) -> None:
+        """Publishes what is new, and gives files back."""
+        try:
+            self.publisher.close()
+        finally:
+            self.places.close()
+            self.folder.close()
+
+    def _make_committer(self) -> Committer:
+        if self._signer is None:
+            raise KeyUnusable(
+                f"no author key for {self.origin} on this machine",
+                hint="name one by LEDGER_SIGNER; the owner adds it by `ledger keys author NAME add`",
+            )
+        return Committer(self.chain, _must(self._signer), system_random, self._lock, self.publisher.nudge)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def own_trust(origin: str) -> TrustRoot:
+    """Whom this machine trusts for a log: `LEDGER_TRUST`, else what its user's configuration says.
+
+    Raises:
+        CannotTell: nobody has told.
+    """
+    named = os.environ.get("LEDGER_TRUST", "")
+    path = homes.keys(origin) / "trust"
+    try:
+        text = named or path.read_text()
+    except OSError:
+        raise CannotTell(
+            f"no trust root for {origin}", hint="ask its owner for the line that `ledger init` printed: --trust LINE"
+        ) from None
+    root = TrustRoot.parse(text)
+    if root.origin != origin:
+        raise CannotTell(f"the trust root is for {root.origin}, the ledger is {origin}", hint="is it the right ledger?")
+    return root
+
+
+def _default(path: Path) -> str | None:
+    return f"file:{path}" if path.exists() else None
+
+
+def _must(signer: str | Signer) -> Signer:
+    return Signer.load(signer) if isinstance(signer, str) else signer
+
+
+def _load(signer: str | Signer | None) -> Signer | None:
+    return None if signer is None else _must(signer)

@@ -1,0 +1,141 @@
+"""The publisher: writes tiles, then signs and replaces `checkpoint`. The log key signs nowhere else.
+
+It signs only what is durable and proven, and never replaces a checkpoint by a smaller one. One publisher at
+a time works on a machine; what a crash leaves half done is done again.
+"""
+
+import threading
+import time
+from pathlib import Path
+
+from ledger import checkpoint, pins
+from ledger.chain import Chain
+from ledger.checkpoint import Checkpoint
+from ledger.merkle import leaf_hash
+from ledger.tiles import Builder
+from schemas.errors import LedgerError, Malformed, Missing, NotSound
+from store.folder import Folder
+from store.signers import Signer
+
+INTERVAL = 1.0
+"""Seconds between two checkpoints at least."""
+
+
+def publish(folder: Folder, chain: Chain, log: Signer, builder: Builder | None) -> Builder | None:
+    """Publishes the proven head, unless a checkpoint of that size or more is there.
+
+    Args:
+        builder: from an earlier call, to go on from.
+
+    Returns:
+        The builder at the published size, for the next call; None where another one has published more.
+
+    Raises:
+        NotSound: what lies in the store is not what was proven (step 4).
+    """
+    head, origin = chain.head, chain.state.origin
+    found = _published(folder, chain)
+    if found is not None and found.head.size >= head.size:
+        return None
+    if builder is None or found is None or builder.size != found.head.size:
+        builder = _go_on(folder, found)
+    for stretch in chain.leaves(builder.size, head.size):
+        for leaf, hash in zip(stretch.leaves, stretch.hashes or map(leaf_hash, stretch.leaves), strict=True):
+            builder.append(leaf, hash)
+    if builder.size != head.size or builder.root() != head.root:
+        raise NotSound("the packs do not make the tree that was proven: nothing was published", step=4)
+    folder.put(builder.flush())
+    signed = checkpoint.sign(origin, head, log)
+    folder.put({"checkpoint": signed})
+    chain.checkpoint = signed
+    for name in builder.filled:
+        for partial in list(folder.list(f"{name}.p")):
+            folder.delete(partial)
+    builder.filled = []
+    return builder
+
+
+def _published(folder: Folder, chain: Chain) -> Checkpoint | None:
+    data = folder.find("checkpoint")
+    try:
+        return Checkpoint.parse(data, chain.state.trusted().log) if data is not None else None
+    except Malformed:
+        return None
+
+
+def _go_on(folder: Folder, found: Checkpoint | None) -> Builder:
+    """The builder at the last checkpoint where its tiles are whole, else at nothing."""
+    if found is not None:
+        try:
+            builder = Builder.load(folder, found.head.size)
+            if builder.root() == found.head.root:
+                return builder
+        except (Missing, NotSound):
+            pass
+    return Builder()
+
+
+class Publisher:
+    """Publishes in the background, at most once a second, and when it is closed.
+
+    Args:
+        lock: held while the committer changes `chain`.
+        home: where this machine keeps its pins.
+        log: None where this machine lacks the log key: then only pins are kept.
+    """
+
+    def __init__(self, chain: Chain, lock: threading.Lock, home: Path, log: Signer | None) -> None:
+        self.chain = chain
+        self.lock = lock
+        self.home = home
+        self.log = log
+        self._builder: Builder | None = None
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._pinned = chain.state.packs
+        self._last = 0.0
+
+    def nudge(self) -> None:
+        """Says that there is something new."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="ledger-publisher", daemon=True)
+            self._thread.start()
+        self._wake.set()
+
+    def now(self) -> None:
+        """Publishes at once, and keeps the pin."""
+        folder = self.chain.folder
+        if self.log is not None:
+            tmp = Path(folder.at("tmp"))
+            tmp.mkdir(mode=0o700, exist_ok=True)
+            with pins.locked(tmp / "publisher.lock"):
+                self._builder = publish(folder, self.chain, self.log, self._builder)
+        with self.lock:
+            pin = pins.of(self.chain.state)
+        if pin.packs != self._pinned:
+            pins.save(self.home, self.chain.state.owner, pin)
+            self._pinned = pin.packs
+        self._last = time.monotonic()
+
+    def close(self) -> None:
+        """Publishes what is left."""
+        self._closing.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+        if self.chain.state.packs != self._pinned and self.chain.folder.disk.failed is None:
+            self.now()
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            self._wake.wait()
+            self._closing.wait(max(0.0, self._last + INTERVAL - time.monotonic()))
+            if self._closing.is_set():
+                return
+            self._wake.clear()
+            try:
+                self.now()
+            except LedgerError:
+                # What is derived can wait: close() meets the same fault, and reports it.
+                return

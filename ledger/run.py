@@ -1,0 +1,119 @@
+"""A run: prompts, responses, artifacts and approvals, each durable when its call returns."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from ledger.commit import Appended
+from ledger.drafts import Content, Drafts, Item
+from ledger.writer import Writer
+
+_CHUNK = 1024
+
+
+class Run:
+    """An open run. As a context manager it finishes itself: an exception finishes it "failed" and goes on.
+
+    Attributes:
+        id: a UUIDv7.
+    """
+
+    def __init__(
+        self, writer: Writer, id: str, *, stage: str = "", lane: str = "", task: str = "", imported: bool = False
+    ) -> None:
+        self.id = id
+        self._writer = writer
+        self._drafts = Drafts(writer, id, stage, lane, task, imported)
+
+    def stage(self, name: str, *, lane: str = "", task: str = "") -> "Run":
+        """The same run, whose entries carry this stage."""
+        drafts = self._drafts
+        return Run(
+            self._writer,
+            self.id,
+            stage=name,
+            lane=lane or drafts.lane,
+            task=task or drafts.task,
+            imported=drafts.imported,
+        )
+
+    def prompt(self, content: Content, *, model: str = "") -> Appended:
+        """Appends what was asked of a model.
+
+        Args:
+            content: text, bytes, an object that becomes JSON, or a file.
+            model: its name, in clear.
+
+        Raises:
+            RunClosed: the run has ended.
+            TooLarge: over 4 GiB.
+            StorageFailed, OutcomeUnknown: as they say.
+        """
+        return self._one(Item(kind="prompt", content=content, model=model))
+
+    def response(self, content: Content, *, to: Appended | None = None) -> Appended:
+        """Appends what a model answered.
+
+        Args:
+            to: what `prompt` returned.
+        """
+        return self._one(Item(kind="response", content=content, to=to.index if to else 0))
+
+    def artifact(self, source: Content, *, name: str = "", media_type: str = "") -> Appended:
+        """Appends a file or other data that the run read or made.
+
+        Args:
+            name: sealed with it; a file's own name where it is empty.
+        """
+        return self._one(Item(kind="artifact", content=source, name=name or _name(source), media_type=media_type))
+
+    def approval(self, signed: Content) -> Appended:
+        """Appends a person's signature over a request (`ssh-keygen -Y sign -n ledger-approval@v1`).
+
+        Args:
+            signed: a file with `FILE.sig` beside it, or the request followed by the armored signature.
+
+        Raises:
+            Malformed: it is not a signature by somebody who may approve.
+        """
+        return self._one(Item(kind="approval", content=signed))
+
+    def append_many(self, items: Iterable[Item]) -> list[Appended]:
+        """Appends many things in few commits. Groups of 1,024 are all or nothing each."""
+        found: list[Appended] = []
+        waiting: list[Item] = []
+        for item in items:
+            waiting.append(item)
+            if len(waiting) == _CHUNK:
+                found += self._writer.commit(self._drafts.items(waiting))
+                waiting = []
+        return found + (self._writer.commit(self._drafts.items(waiting)) if waiting else [])
+
+    def finish(self, status: Literal["succeeded", "failed"] = "succeeded", *, reason: str = "") -> Appended:
+        """Ends the run. Nothing can be appended to it afterwards."""
+        return self._writer.commit(self._drafts.finish(status, reason))[0]
+
+    def _one(self, item: Item) -> Appended:
+        return self._writer.commit(self._drafts.items([item]))[0]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.id not in self._writer.chain.state.history.runs:
+            return
+        if error is None:
+            self.finish()
+        else:
+            # The type alone: a message may hold a secret.
+            self.finish("failed", reason=type(error).__name__)
+
+    def __repr__(self) -> str:
+        return f"Run({self.id})"
+
+
+def _name(source: Content) -> str:
+    return source.name if isinstance(source, Path) else ""

@@ -1,0 +1,228 @@
+"""What is proven of a log, pack by pack: steps 2 to 5 of verify as one pure function.
+
+Writers build only on a state that was proven so; the auditor's workers prove spans of packs with the same
+function. What breaks the hash chain or a signature ends the proof. What a trusted author wrote against the
+rules does not, or one author could stop the log for all: it is listed, and an audit fails by it.
+"""
+
+from typing import NamedTuple
+
+import msgspec
+
+from ledger import batch
+from ledger.checkpoint import Head
+from ledger.merkle import Frontier, leaf_hash
+from ledger.trust import Keys, Trust, read_keys, read_trust
+from policies import sshsig
+from policies.history import History
+from schemas.entries import Approval, KeysChanged, Known, TrustChanged, Uninterpreted, decode, kind_of
+from schemas.errors import Malformed, NotSound
+from store.pack import FIRST, Pack, offsets
+from store.signers import Verifier
+
+
+class Recorded(msgspec.Struct, frozen=True, gc=False):
+    """An entry in its place."""
+
+    index: int
+    entry: Known | Uninterpreted
+    raw: bytes
+
+    def describe(self) -> str:
+        """`entry 519 (artifact, run c41f9e02)`."""
+        return describe(self.index, self.entry)
+
+
+class Batch(msgspec.Struct, frozen=True, gc=False):
+    """A signature leaf in its place: who signed, and how many entries."""
+
+    index: int
+    author: str
+    count: int
+
+
+class Problem(msgspec.Struct, frozen=True, gc=False):
+    """A rule that an entry breaks, though it is validly signed."""
+
+    step: int
+    index: int
+    what: str
+
+
+class Proven(NamedTuple):
+    """A pack that continues the log.
+
+    Attributes:
+        hashes: of its leaves.
+        nodes: hashes of complete subtrees of 256, 65,536, … leaves that end in it, with their level.
+    """
+
+    pack: Pack
+    hashes: list[bytes]
+    nodes: list[tuple[int, bytes]]
+    entries: list[Recorded]
+    batches: list[Batch]
+    problems: list[Problem]
+
+
+class State:
+    """A log up to a number of packs.
+
+    Attributes:
+        origin: the log's name.
+        owner: the key that the reader trusts.
+        packs: how many are proven.
+        frontier: the tree over their leaves.
+        trailer: of the last pack.
+        trust, keys: the owner's statements in force; None before the first pack.
+        history: open runs; folded by who needs it (`Proven` leaves it alone).
+    """
+
+    def __init__(self, owner: Verifier) -> None:
+        self.origin = owner.name
+        self.owner = owner
+        self.packs = 0
+        self.frontier = Frontier()
+        self.trailer = FIRST
+        self.trust: Trust | None = None
+        self.keys: Keys | None = None
+        self.history = History()
+
+    @property
+    def size(self) -> int:
+        """Leaves."""
+        return self.frontier.size
+
+    @property
+    def head(self) -> Head:
+        """Size and root."""
+        frontier = self.frontier
+        return Head(frontier.size, frontier.root())
+
+    def trusted(self) -> Trust:
+        """The statement of trust in force.
+
+        Raises:
+            NotSound: there is none, so the log is empty (step 5).
+        """
+        if self.trust is None:
+            raise NotSound("the log does not begin with its owner's statement of trust", step=5)
+        return self.trust
+
+    def readable(self) -> Keys:
+        """The statement of keys in force.
+
+        Raises:
+            NotSound: there is none (step 5).
+        """
+        if self.keys is None:
+            raise NotSound("the log has no statement of keys by its owner", step=5)
+        return self.keys
+
+    def prove(self, pack: Pack) -> Proven:
+        """Takes in the next pack, or leaves the state as it was and raises.
+
+        Raises:
+            NotSound: the pack does not continue this log (steps 2 to 5), naming the place.
+        """
+        self._check_links(pack)
+        frontier = self.frontier.copy()
+        trust, keys = self.trust, self.keys
+        entries: list[Recorded] = []
+        batches: list[Batch] = []
+        problems: list[Problem] = []
+        hashes: list[bytes] = []
+        nodes: list[tuple[int, bytes]] = []
+
+        def complete(level: int, node: bytes) -> None:
+            if not level & 7:
+                nodes.append((level, node))
+
+        signed = -1
+        for position, raw in enumerate(pack.leaves):
+            index = pack.size + position
+            if raw[:1] == b"{":
+                recorded, problem = _read(index, raw)
+                entries.append(recorded)
+                entry = recorded.entry
+                if isinstance(entry, TrustChanged | KeysChanged | Approval) and problem is None:
+                    try:
+                        if isinstance(entry, TrustChanged):
+                            serial = trust.note.serial + 1 if trust else 0
+                            trust = read_trust(entry.note, self.owner, self.origin, serial)
+                        elif isinstance(entry, KeysChanged):
+                            serial = keys.note.serial + 1 if keys else 0
+                            keys = read_keys(entry.note, self.owner, self.origin, serial)
+                        else:
+                            check_approval(entry, index, trust)
+                    except NotSound as error:
+                        problem = Problem(error.step, index, error.what)
+                if problem is not None:
+                    problems.append(problem)
+                if trust is None:
+                    raise NotSound("pack 0: entry 0 is not its owner's statement of trust", step=5)
+            else:
+                if trust is None or position - signed < 2:
+                    raise at(pack, position, NotSound("a signature leaf signs no entry", step=5))
+                try:
+                    head = Head(index, frontier.root())
+                    count = position - signed - 1
+                    author = batch.check(raw, self.origin, head, count, trust.authors_at(index))
+                except NotSound as error:
+                    raise at(pack, position, error) from None
+                batches.append(Batch(index, author.name, count))
+                signed = position
+            hashes.append(leaf_hash(raw))
+            frontier.append(hashes[-1], complete if index & 255 == 255 else None)
+        if signed != len(pack.leaves) - 1:
+            raise NotSound(f"pack {pack.number}: its last entries are not signed", step=5)
+        self.trust, self.keys, self.frontier = trust, keys, frontier
+        self.packs, self.trailer = pack.number + 1, pack.trailer
+        return Proven(pack, hashes, nodes, entries, batches, problems)
+
+    def _check_links(self, pack: Pack) -> None:
+        where = f"pack {self.packs}"
+        if pack.number != self.packs:
+            raise NotSound(f"{where}: bears number {pack.number}: put in place of another", step=2)
+        if pack.previous != self.trailer:
+            raise NotSound(f"{where}: does not link to the pack before it", step=2)
+        if pack.size != self.frontier.size or pack.frontier != tuple(self.frontier.hashes):
+            raise NotSound(f"{where}: states another tree before it than the packs make", step=4)
+
+
+def _read(index: int, raw: bytes) -> tuple[Recorded, Problem | None]:
+    try:
+        return Recorded(index, decode(raw), raw), None
+    except NotSound as error:
+        return Recorded(index, Uninterpreted("malformed", {}), raw), Problem(3, index, error.what)
+
+
+def check_approval(entry: Approval, index: int, trust: Trust | None) -> str:
+    """The name of the approver who signed.
+
+    Raises:
+        NotSound: nobody who may approve at this index did (step 11).
+    """
+    import base64
+    import binascii
+
+    try:
+        blob = base64.b64decode(entry.signature, validate=True)
+        approvers = trust.approvers_at(index) if trust else {}
+        return approvers[sshsig.verify(blob, bytes.fromhex(entry.sha512), list(approvers))]
+    except binascii.Error:
+        raise NotSound("an approval's signature is not in base64", step=11) from None
+    except Malformed as error:
+        raise NotSound(f"an approval does not hold: {error.what}", step=11) from None
+
+
+def at(pack: Pack, position: int, error: NotSound) -> NotSound:
+    """The same error, naming pack and offset of a leaf."""
+    offset = offsets(pack)[len(pack.blobs) + position]
+    return NotSound(f"pack {pack.number}, offset {offset:,}: {error.what}", step=error.step, hint=error.hint)
+
+
+def describe(index: int, entry: Known | Uninterpreted) -> str:
+    """`entry 519 (artifact, run c41f9e02)`."""
+    run = f", run {entry.run[-8:]}" if entry.run else ""
+    return f"entry {index} ({kind_of(entry)}{run})"

@@ -1,0 +1,1 @@
+"""What is allowed: pure rules without clock, environment or I/O."""

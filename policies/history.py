@@ -1,0 +1,195 @@
+"""What happened, as one pure fold over entries: which runs are open, how far each is, what breaks the rules.
+
+The same fold decides at a commit and in step 11 of verify, so that the two can't disagree.
+"""
+
+from bisect import bisect_left
+
+import msgspec
+
+from schemas.entries import Entry, Erasure, Known, Prompt, Response, RunFinished, RunStarted, Uninterpreted
+
+
+class OpenRun(msgspec.Struct):
+    """A run that may still grow.
+
+    Attributes:
+        started: index of its `run.started`.
+        key: commitment to its data key.
+        step: number of its last step.
+        prompts: indexes of its prompts.
+    """
+
+    started: int
+    key: str
+    step: int = 1
+    prompts: list[int] = []
+
+
+class Carried(msgspec.Struct, frozen=True):
+    """The first thing that a part of a history says of a run that began before the part."""
+
+    index: int
+    step: int
+
+
+class Part(msgspec.Struct):
+    """A history of a stretch of entries whose beginning is not known: to be joined to what was before.
+
+    Attributes:
+        runs: runs still open at the end of the stretch; `started` is -1 where that was before.
+        ended: how runs ended in it.
+        carried: runs that began before, with what the stretch first says of them.
+        answers: index, run, and prompt of responses whose prompt is not in the stretch.
+        erasing: index and run of erasures of runs that the stretch does not know.
+        erased: entry that erased each data key.
+    """
+
+    runs: dict[str, OpenRun] = {}
+    ended: dict[str, str] = {}
+    carried: dict[str, Carried] = {}
+    answers: list[tuple[int, str, int]] = []
+    erasing: list[tuple[int, str]] = []
+    erased: dict[str, int] = {}
+
+
+class History:
+    """The fold.
+
+    Args:
+        runs: open runs by id, to go on from.
+        ended: how runs ended, by id, where the whole history is to be judged; None to forget ended runs.
+        part: filled where this is the history of a stretch.
+    """
+
+    def __init__(
+        self, runs: dict[str, OpenRun] | None = None, ended: dict[str, str] | None = None, part: Part | None = None
+    ) -> None:
+        self.runs = runs if runs is not None else {}
+        self.ended = ended
+        self.erased: dict[str, int] = {}
+        self.part = part
+
+    @classmethod
+    def of_stretch(cls) -> "History":
+        """A history of a stretch of entries; its `part` is what `join` takes."""
+        part = Part()
+        history = cls(part.runs, part.ended, part)
+        history.erased = part.erased
+        return history
+
+    def add(self, index: int, entry: Known | Uninterpreted) -> str | None:
+        """Takes in the next entry.
+
+        Returns:
+            What rule it breaks, or None. It is taken in all the same: the fold has no gaps.
+        """
+        if isinstance(entry, Erasure):
+            return self._erase(index, entry)
+        if not entry.run or isinstance(entry, Uninterpreted):
+            return None
+        if isinstance(entry, RunStarted):
+            return self._start(index, entry)
+        run = self.runs.get(entry.run)
+        if run is None:
+            if self.part is None or entry.run in self.part.ended:
+                return self._closed(entry.run)
+            self.part.carried[entry.run] = Carried(index, entry.step)
+            run = self.runs[entry.run] = OpenRun(-1, "", entry.step - 1)
+        return self._continue(index, entry, run)
+
+    def join(self, part: Part) -> list[tuple[int, str]]:
+        """Takes in the history of the stretch that comes next.
+
+        Returns:
+            Index and rule broken, of what only the two together show.
+        """
+        broken = []
+        for id, carried in part.carried.items():
+            run = self.runs.get(id)
+            if run is None:
+                broken.append((carried.index, self._closed(id)))
+            elif carried.step != run.step + 1:
+                broken.append((carried.index, _gap(id, carried.step, run.step)))
+        for index, id, to in part.answers:
+            if id not in self.runs or not _holds(self.runs[id].prompts, to):
+                broken.append((index, _no_prompt(to)))
+        for index, id in part.erasing:
+            if id not in self.runs and id not in (self.ended or {}):
+                broken.append((index, _never_started(id)))
+        for id, run in part.runs.items():
+            mine = self.runs.get(id)
+            if run.started >= 0:
+                if mine is not None or id in (self.ended or {}):
+                    broken.append((run.started, _twice(id)))
+                self.runs.setdefault(id, run)
+            elif mine is not None:
+                mine.step = run.step
+                mine.prompts += run.prompts
+        for id, how in part.ended.items():
+            self._end(id, how)
+        for key, entry in part.erased.items():
+            self.erased.setdefault(key, entry)
+        return broken
+
+    def _start(self, index: int, entry: RunStarted) -> str | None:
+        again = entry.run in self.runs or (self.ended is not None and entry.run in self.ended)
+        if again:
+            return _twice(entry.run)
+        self.runs[entry.run] = OpenRun(index, entry.key)
+        return None if entry.step == 1 else f"run {entry.run} does not start with step 1"
+
+    def _continue(self, index: int, entry: Entry, run: OpenRun) -> str | None:
+        problem = None
+        if entry.step != run.step + 1:
+            problem = _gap(entry.run, entry.step, run.step)
+        run.step = entry.step
+        if isinstance(entry, Prompt):
+            run.prompts.append(index)
+        elif isinstance(entry, Response) and entry.to and not _holds(run.prompts, entry.to):
+            if self.part is None or run.started >= 0:
+                problem = _no_prompt(entry.to)
+            else:
+                self.part.answers.append((index, entry.run, entry.to))
+        elif isinstance(entry, RunFinished):
+            self._end(entry.run, "after it finished")
+        return problem
+
+    def _closed(self, run: str) -> str:
+        return f"appended to run {run} {(self.ended or {}).get(run, 'before it started, or after its end')}"
+
+    def _erase(self, index: int, entry: Erasure) -> str | None:
+        for key in entry.keys:
+            self.erased.setdefault(key, index)
+        known = entry.of in self.runs or self.ended is None or entry.of in self.ended
+        self._end(entry.of, f"after it was erased by entry {index}")
+        if not known and self.part is not None:
+            self.part.erasing.append((index, entry.of))
+            return None
+        return None if known else _never_started(entry.of)
+
+    def _end(self, run: str, how: str) -> None:
+        self.runs.pop(run, None)
+        if self.ended is not None:
+            self.ended[run] = how
+
+
+def _holds(ordered: list[int], index: int) -> bool:
+    at = bisect_left(ordered, index)
+    return at < len(ordered) and ordered[at] == index
+
+
+def _twice(run: str) -> str:
+    return f"run {run} started twice"
+
+
+def _gap(run: str, step: int, before: int) -> str:
+    return f"step {step} of run {run} follows step {before}"
+
+
+def _no_prompt(to: int) -> str:
+    return f"a response answers entry {to}, which is no earlier prompt of its run"
+
+
+def _never_started(run: str) -> str:
+    return f"erases run {run}, which never started"

@@ -1,0 +1,1 @@
+"""What is written down: records, identifiers, errors. Imports nothing of ours."""

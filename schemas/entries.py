@@ -1,0 +1,276 @@
+"""Entries: one record of each kind, and the only encoder for what is hashed.
+
+An entry is one JSON object on one line. The bytes of a known kind are exactly what `encode` writes for
+what `decode` reads (docs/FORMAT.md, "Entries"), so no two spellings of one record exist.
+"""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Literal
+
+import msgspec
+
+from schemas.errors import Malformed, NotSound, TooLarge
+from schemas.ids import ADDRESS_PREFIX, cid_of, is_run_id
+
+MAX_ENTRY = 65_535
+"""Bytes of an entry, as many as a C2SP entry bundle can hold."""
+
+Label = Annotated[str, msgspec.Meta(max_length=200)]
+Hex32 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Index = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+
+
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="kind"):
+    """What every entry carries, in this order, after its `kind`.
+
+    Attributes:
+        v: version of the entry format.
+        time: UTC, as the writer gave it; the order of entries is their index, never this.
+        run: UUIDv7 of the run; empty where the entry belongs to the ledger as a whole.
+        step: place within the run, from 1.
+        stage, lane, task: where in the pipeline.
+        imported: the record was made elsewhere and brought in afterwards.
+    """
+
+    v: Literal[1]
+    time: datetime
+    run: str = ""
+    step: Index = 0
+    stage: Label = ""
+    lane: Label = ""
+    task: Label = ""
+    imported: bool = False
+
+
+class TrustChanged(Entry, tag="trust.changed", frozen=True, kw_only=True):
+    """The owner names log key, authors and approvers (`schemas.trust.TrustNote`, a signed note)."""
+
+    note: str
+
+
+class KeysChanged(Entry, tag="keys.changed", frozen=True, kw_only=True):
+    """The owner names the newest root's recipient and who may read (`schemas.trust.KeysNote`)."""
+
+    note: str
+
+
+class RunStarted(Entry, tag="run.started", frozen=True, kw_only=True):
+    """A run begins.
+
+    Attributes:
+        key: commitment to the run's data key, so that nobody can slip in another.
+        detail: sealed JSON: the run's name.
+    """
+
+    key: Hex32
+    detail: str = ""
+
+
+class RunFinished(Entry, tag="run.finished", frozen=True, kw_only=True):
+    """A run ends. Nothing is appended to it afterwards.
+
+    Attributes:
+        detail: sealed JSON: why it failed.
+    """
+
+    status: Literal["succeeded", "failed"]
+    detail: str = ""
+
+
+class Content(Entry, frozen=True, kw_only=True):
+    """What entries with sealed content share.
+
+    Attributes:
+        content: address of the sealed content.
+        digest: BLAKE3 of the content, keyed from the data key it is sealed under.
+        detail: sealed JSON: name, media type.
+    """
+
+    content: str
+    digest: Hex32
+    detail: str = ""
+
+
+class Prompt(Content, tag="prompt", frozen=True, kw_only=True):
+    """What was asked of a model, appended by hand."""
+
+    model: Label = ""
+
+
+class Response(Content, tag="response", frozen=True, kw_only=True):
+    """What a model answered, appended by hand.
+
+    Attributes:
+        to: index of the prompt that it answers; 0 where that isn't known.
+    """
+
+    to: Index = 0
+
+
+class Artifact(Content, tag="artifact", frozen=True, kw_only=True):
+    """A file or other piece of data that a run read or made."""
+
+
+class Approval(Entry, tag="approval", frozen=True, kw_only=True):
+    """A person's signature over a request.
+
+    Attributes:
+        request: address of the sealed request, the exact bytes that were signed.
+        sha512: SHA-512 of those bytes; with it the signature is checked without a key to the content.
+        signature: SSHSIG blob, base64, namespace `ledger-approval@v1`.
+    """
+
+    request: str
+    sha512: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{128}$")]
+    signature: Annotated[str, msgspec.Meta(max_length=8192)]
+
+
+class Erasure(Entry, tag="erasure", frozen=True, kw_only=True):
+    """A run's contents become unreadable.
+
+    Attributes:
+        of: the run.
+        keys: ids of the data keys that are destroyed, 32 hex digits each.
+        detail: sealed JSON: the reason.
+    """
+
+    of: str
+    keys: list[Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]]
+    detail: str = ""
+
+
+class Disclosure(Entry, tag="disclosure", frozen=True, kw_only=True):
+    """One content was handed to somebody outside.
+
+    Attributes:
+        content: its address.
+    """
+
+    content: str
+
+
+Known = (
+    TrustChanged
+    | KeysChanged
+    | RunStarted
+    | RunFinished
+    | Prompt
+    | Response
+    | Artifact
+    | Approval
+    | Erasure
+    | Disclosure
+)
+"""Every kind that this version interprets."""
+
+
+class Uninterpreted(msgspec.Struct, frozen=True):
+    """An entry of a kind that this version does not know: verified, listed, not interpreted."""
+
+    kind: str
+    value: dict[str, Any]
+    run: ClassVar[str] = ""
+
+
+_decoder = msgspec.json.Decoder(Known)
+_encoder = msgspec.json.Encoder()
+_HEAD = re.compile(rb'\{"kind":"([a-z]+(?:\.[a-z]+)*)"')
+# A quote before which there is no backslash begins a string, or ends one: then no address follows it.
+_REFERENCE = re.compile(rb'(?<!\\)"artifact://(?:([0-9a-f]{64})"|)')
+KINDS: dict[str, type[Entry]] = {str(k.__struct_config__.tag): k for k in Known.__args__}
+_KNOWN_HEADS = frozenset(name.encode() for name in KINDS)
+
+
+def kind_of(entry: "Known | Uninterpreted") -> str:
+    """The kind of an entry, as it stands in its bytes."""
+    return entry.kind if isinstance(entry, Uninterpreted) else str(type(entry).__struct_config__.tag)
+
+
+def encode(entry: Known) -> bytes:
+    """The bytes of an entry: what is hashed, signed and kept.
+
+    Raises:
+        TooLarge: over 65,535 bytes.
+    """
+    raw = _encoder.encode(entry)
+    if len(raw) > MAX_ENTRY:
+        raise TooLarge(
+            f"entry of {len(raw):,} bytes; the limit is {MAX_ENTRY:,}",
+            hint="put what is long into content, which may have gigabytes",
+        )
+    return raw
+
+
+def decode(raw: bytes) -> "Known | Uninterpreted":
+    """Reads an entry.
+
+    Raises:
+        NotSound: the bytes are no entry, or another spelling of one (step 3).
+    """
+    head = _HEAD.match(raw)
+    if head is None or len(raw) > MAX_ENTRY:
+        raise NotSound("an entry is too long, or does not begin with its kind", step=3)
+    if head[1] not in _KNOWN_HEADS:
+        return _decode_unknown(head[1].decode(), raw)
+    try:
+        entry: Known = _decoder.decode(raw)
+        canonical = _encoder.encode(entry) == raw
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise NotSound(f"an entry of kind {head[1].decode()} does not parse: {error}", step=3) from None
+    if not canonical or entry.time.tzinfo is not UTC or (entry.run and not is_run_id(entry.run)):
+        raise NotSound(f"an entry of kind {head[1].decode()} is not in its only spelling", step=3)
+    return entry
+
+
+def _decode_unknown(kind: str, raw: bytes) -> Uninterpreted:
+    """An entry of another version: valid JSON on one line, its names unique."""
+    import json
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ValueError("a name occurs twice")
+        return found
+
+    def number(name: str) -> None:
+        raise ValueError(f"{name} is no number of JSON")
+
+    try:
+        value = json.loads(raw.decode(), object_pairs_hook=unique, parse_constant=number)
+    except (ValueError, RecursionError) as error:
+        raise NotSound(f"an entry of kind {kind} does not parse: {error}", step=3) from None
+    if b"\n" in raw or not isinstance(value, dict):
+        raise NotSound(f"an entry of kind {kind} is not one line", step=3)
+    return Uninterpreted(kind, value)
+
+
+def references(entry: "Known | Uninterpreted", raw: bytes) -> list[bytes]:
+    """The cids of every blob that an entry names: each string that starts with `artifact://`.
+
+    Raises:
+        NotSound: such a string is no address (step 3).
+    """
+    try:
+        if isinstance(entry, Uninterpreted):
+            return [cid_of(text) for text in _strings(entry.value) if text.startswith(ADDRESS_PREFIX)]
+        # In the only spelling of a known kind no "/" is escaped, so that the raw bytes tell.
+        found = [bytes.fromhex(digits.decode()) for digits in _REFERENCE.findall(raw)]
+        if b"" not in found:
+            return found
+    except Malformed:
+        pass
+    raise NotSound("an entry holds a malformed address", step=3)
+
+
+def _strings(value: Any) -> Iterator[str]:
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, dict):
+            waiting.extend(item.values())
+        elif isinstance(item, list):
+            waiting.extend(item)

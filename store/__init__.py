@@ -1,0 +1,1 @@
+"""Where bytes live: objects, sealing, data keys, packs, blobs."""

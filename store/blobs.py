@@ -1,0 +1,188 @@
+"""Contents by address: sealed on the way in, checked and opened on the way out."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from schemas.errors import Malformed, Missing, NotSound, TooLarge
+from schemas.ids import address, cid_of
+from store import lists, pack
+from store.datakeys import Keyring
+from store.durable import storage_errors
+from store.folder import Folder
+from store.lists import MAX_CONTENT
+from store.places import LARGE, Place, Places
+from store.seal import MAX_PIECE, Blob, DataKey, Sealed, cid, seal, unseal
+
+INLINE = 65_536
+"""Sealed blobs of this many bytes and more lie outside of packs."""
+
+_SPILL = 16 << 20
+
+
+def large_name(blob: bytes) -> str:
+    """The object of a blob that lies outside of packs."""
+    digits = blob.hex()
+    return f"blobs/{digits[:2]}/{digits}"
+
+
+class Prepared(NamedTuple):
+    """A sealed content, ready to be referred to by an entry.
+
+    Attributes:
+        address: where it will be read.
+        digest: keyed digest of the content.
+        inside: blobs and lists for the pack.
+        outside: cid and size of blobs that are durable already.
+        learned: for `Prefixes.learn`, once committed.
+        key: the data key that it was sealed under.
+    """
+
+    address: str
+    digest: str
+    inside: list[Sealed]
+    outside: list[tuple[bytes, int]]
+    learned: dict[bytes, lists._List]
+    key: DataKey
+
+
+class Blobs:
+    """The contents of one ledger.
+
+    Args:
+        folder: its objects.
+        places: where blobs lie, as far as is known.
+        keyring: opens and makes data keys.
+    """
+
+    def __init__(self, folder: Folder, places: Places, keyring: Keyring) -> None:
+        self.folder = folder
+        self.places = places
+        self.keyring = keyring
+        self.prefixes = lists.Prefixes()
+
+    def prepare(self, key: DataKey, content: bytes | Path, *, request: bool = False) -> Prepared:
+        """Seals a content. Large blobs are written and made durable; small ones await their pack.
+
+        Args:
+            request: whether it is a model request, to be cut where conversations repeat themselves.
+
+        Raises:
+            TooLarge: over 4 GiB.
+        """
+        if isinstance(content, bytes) and len(content) <= MAX_PIECE and not request:
+            sealed = seal(key, content)
+            inside, outside = self._divide([sealed])
+            return Prepared(address(sealed.cid), key.digest(content), inside, outside, {}, key)
+        shared = 0
+        if isinstance(content, bytes):
+            pieces: Iterable[bytes]
+            pieces, shared = lists.cut(content, request=request)
+        else:
+            pieces = _file_pieces(content)
+        hasher = key.hasher()
+        cids: list[bytes] = []
+        inside, outside = [], []
+        for piece in pieces:
+            hasher.update(piece)
+            sealed = seal(key, piece)
+            cids.append(sealed.cid)
+            here, there = self._divide([sealed])
+            inside += here
+            outside += there
+        if sum(len(blob.data) for blob in inside) > _SPILL:
+            outside += self._write_outside(inside)
+            inside = []
+        if len(cids) == 1:
+            return Prepared(address(cids[0]), hasher.hexdigest(), inside, outside, {}, key)
+        chained = self.prefixes.build(cids, shared)
+        here, there = self._divide(chained.made)
+        return Prepared(address(chained.cid), hasher.hexdigest(), inside + here, outside + there, chained.learned, key)
+
+    def _divide(self, made: list[Sealed]) -> tuple[list[Sealed], list[tuple[bytes, int]]]:
+        inside = [blob for blob in made if len(blob.data) < INLINE]
+        outside = [blob for blob in made if len(blob.data) >= INLINE]
+        return inside, self._write_outside(outside)
+
+    def _write_outside(self, made: list[Sealed]) -> list[tuple[bytes, int]]:
+        # Written anew unless a committed pack refers to it: what lies there may be a stranger's, or half synced.
+        missing = [blob for blob in made if self.places.find(blob.cid) is None]
+        if missing:
+            self.folder.put({large_name(blob.cid): blob.data for blob in missing})
+        return [(blob.cid, len(blob.data)) for blob in made]
+
+    def get(self, blob: bytes) -> bytes:
+        """An object's bytes, its cid checked.
+
+        Raises:
+            Missing: no committed pack refers to it, or its object is gone.
+            NotSound: its bytes are not those of the address (step 6).
+        """
+        place = self.places.find(blob)
+        if place is None:
+            raise Missing(f"{address(blob)} is not in this ledger", hint="`ledger log RUN` prints addresses")
+        if place.offset == LARGE:
+            data = self.folder.get(large_name(blob))
+        else:
+            data = self.folder.get(pack.name(place.pack), place.offset, place.length)
+        if cid(data) != blob:
+            where = large_name(blob) if place.offset == LARGE else f"pack {place.pack}, offset {place.offset:,}"
+            raise NotSound(f"{where}: the blob there is not {address(blob)}", step=6, hint="run: ledger verify")
+        return data
+
+    def pieces(self, text: str) -> Iterator[bytes]:
+        """The content of an address, piece by piece.
+
+        Raises:
+            LedgerError: it is missing, changed, erased, or can't be opened by this identity.
+        """
+        for _, data in lists.leaves(cid_of(text), self.get):
+            yield unseal(self.keyring.open(Blob.parse(data).key_id), data)
+
+    def read(self, text: str) -> bytes:
+        """The content of an address, whole."""
+        return b"".join(self.pieces(text))
+
+    def check(self, text: str, digest: str) -> int:
+        """Opens a content and compares its digest.
+
+        Returns:
+            Its length in bytes.
+
+        Raises:
+            NotSound: it does not open, or is not what the entry states (step 10).
+        """
+        length, hasher = 0, None
+        for _, data in lists.leaves(cid_of(text), self.get):
+            key = self.keyring.open(Blob.parse(data).key_id)
+            piece = unseal(key, data)
+            hasher = hasher or key.hasher()
+            hasher.update(piece)
+            length += len(piece)
+        if hasher is None or hasher.hexdigest() != digest:
+            raise NotSound(f"{text} does not have the digest that its entry states", step=10)
+        return length
+
+
+def note_places(places: Places, found: pack.Pack) -> None:
+    """Takes the blobs of a pack in."""
+    at = pack.offsets(found)
+    for blob, offset, data in zip(found.cids, at, found.blobs, strict=False):
+        places.add(blob, Place(found.number, offset, len(data)))
+    for blob, size in zip(found.large, found.large_sizes, strict=True):
+        places.add(blob, Place(found.number, LARGE, size))
+
+
+def _file_pieces(path: Path) -> Iterator[bytes]:
+    try:
+        with storage_errors(path), open(path, "rb") as file:
+            first = file.read(MAX_PIECE)
+            yield first
+            read = len(first)
+            while first and (piece := file.read(MAX_PIECE)):
+                read += len(piece)
+                if read > MAX_CONTENT:
+                    raise TooLarge(f"{path}: over the limit of 4 GiB", hint="part it, and append the parts")
+                yield piece
+    except FileNotFoundError:
+        raise Malformed(f"{path}: no such file", hint="check the path") from None

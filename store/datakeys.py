@@ -1,0 +1,223 @@
+"""Roots and data keys, encrypted by age: who can read, and what erasure destroys.
+
+`keys/root/<n>.age` is an age identity, encrypted to the ledger's readers. `keys/data/<2 hex>/<id>.age` is a
+data key, encrypted to the newest root's recipient; so writing needs no identity. Neither file is trusted for
+what it claims: a root is compared with the recipient, a data key with the commitment, that signed entries
+state.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pyrage
+
+from schemas.errors import CannotTell, Erased, KeyUnusable, Malformed, Missing, NotSound
+from schemas.ids import check_origin
+from store import secrets
+from store.folder import Folder
+from store.seal import DataKey
+
+_TOMBSTONE = re.compile(rb"agent-ledger/erased@v1\n([^\n]+)\n(0|[1-9][0-9]{0,15})\n")
+Random = Callable[[int], bytes]
+
+
+def project_id(root: int) -> bytes:
+    """Id of the data key that runs share, of the time of a root."""
+    return root.to_bytes(16, "big")
+
+
+def root_name(number: int) -> str:
+    """The object that holds a root."""
+    return f"keys/root/{number}.age"
+
+
+def data_name(id: bytes) -> str:
+    """The object that holds a data key, or its tombstone."""
+    return f"keys/data/{id.hex()[:2]}/{id.hex()}.age"
+
+
+def tombstone(origin: str, entry: int) -> bytes:
+    """What replaces an erased data key: it names the erasure's entry."""
+    return f"agent-ledger/erased@v1\n{origin}\n{entry}\n".encode()
+
+
+def read_tombstone(data: bytes, origin: str) -> int | None:
+    """The entry that a tombstone names, or None where the object is none of this log."""
+    match = _TOMBSTONE.fullmatch(data)
+    if match is None or match[1].decode("utf-8", "replace") != check_origin(origin):
+        return None
+    return int(match[2])
+
+
+# pyrage has no types of its own.
+Recipient = Any
+Identity = Any
+
+
+def recipient(text: str) -> Recipient:
+    """Reads an age or SSH recipient.
+
+    Raises:
+        Malformed: it is none.
+    """
+    kind = pyrage.ssh.Recipient if text.startswith("ssh-") else pyrage.x25519.Recipient
+    try:
+        return kind.from_str(text)
+    except pyrage.RecipientError:
+        raise Malformed(f"not a recipient: {text[:60]!r}", hint="age1… or an SSH public key") from None
+
+
+def load_identity(uri: str) -> list[Identity]:
+    """The identities in a secret: an age key file, or an OpenSSH private key without passphrase.
+
+    Raises:
+        KeyUnusable: it can't be read, or holds none.
+    """
+    text = secrets.load(uri)
+    try:
+        if text.startswith("-----BEGIN"):
+            return [pyrage.ssh.Identity.from_buffer((text + "\n").encode())]
+        lines = [line.strip() for line in text.splitlines()]
+        found: list[Identity] = [pyrage.x25519.Identity.from_str(x) for x in lines if x and x[0] != "#"]
+    except (pyrage.IdentityError, ValueError):
+        found = []
+    if not found:
+        raise KeyUnusable(f"{uri}: not an identity", hint="expected an age key file or an OpenSSH private key")
+    return found
+
+
+class NewRoot(NamedTuple):
+    """A root just made: its recipient, and what is needed to write its object."""
+
+    recipient: str
+    identity: str
+
+
+def new_root() -> NewRoot:
+    """A fresh age identity."""
+    made = pyrage.x25519.Identity.generate()
+    return NewRoot(str(made.to_public()), str(made))
+
+
+def encrypt_root(root: NewRoot, readers: list[str]) -> bytes:
+    """The bytes of a root's object."""
+    sealed: bytes = pyrage.encrypt(root.identity.encode(), [recipient(r) for r in readers])
+    return sealed
+
+
+class Keyring:
+    """The data keys of a ledger, as far as this process can open or make them.
+
+    Args:
+        folder: the ledger's objects.
+        identity: URI of the identity; empty where this process can only write.
+        random: source of random bytes.
+    """
+
+    def __init__(self, folder: Folder, origin: str, identity: str, random: Random) -> None:
+        self.folder = folder
+        self.origin = origin
+        self.identity = identity
+        self.random = random
+        self._keys: dict[bytes, DataKey] = {}
+        self._own: dict[bytes, DataKey] = {}
+        self._roots: dict[int, pyrage.x25519.Identity] = {}
+
+    def make(self, id: bytes, root_recipient: str) -> DataKey:
+        """Makes a data key and writes its object; nobody else may have.
+
+        Raises:
+            NotSound: an object of that id exists (step 6).
+        """
+        secret = self.random(32)
+        if not self.folder.create(data_name(id), pyrage.encrypt(secret, [recipient(root_recipient)])):
+            raise NotSound(f"data key {id.hex()} exists already", step=6)
+        key = self._keys[id] = DataKey(id, secret)
+        return key
+
+    def to_write(self, id: bytes, commitment: str, root_recipient: str) -> DataKey:
+        """The data key to seal under: that of `id`, or, where it can't be opened, one of this process.
+
+        Args:
+            commitment: what signed entries say of the key.
+
+        Raises:
+            Erased: it was erased.
+            NotSound: its object holds another key (step 6).
+        """
+        try:
+            key = self.open(id)
+        except (CannotTell, Missing):
+            own = self._own.get(id)
+            if own is None:
+                own = self._own[id] = self.make(self.random(16), root_recipient)
+            return own
+        if key.commitment != commitment:
+            raise NotSound(
+                f"{data_name(id)} holds another key than the log commits to",
+                step=6,
+                hint="somebody replaced it; restore it from a backup",
+            )
+        return key
+
+    def open(self, id: bytes) -> DataKey:
+        """The data key of that id.
+
+        Raises:
+            CannotTell: there is no identity, or it opens no root of this ledger.
+            Erased: it was erased.
+            Missing: its object is gone without an erasure.
+        """
+        if (key := self._keys.get(id)) is not None:
+            return key
+        data = self.folder.get(data_name(id))
+        if (entry := read_tombstone(data, self.origin)) is not None:
+            raise Erased(f"data key {id.hex()} was erased by entry {entry}", hint=f"ledger show {entry}")
+        for root in self.roots():
+            try:
+                secret = pyrage.decrypt(data, [root])
+            except pyrage.DecryptError:
+                continue
+            key = self._keys[id] = DataKey(id, secret)
+            return key
+        raise CannotTell(f"the identity opens no root that opens data key {id.hex()}", hint="ask a reader to grant you")
+
+    def roots(self) -> list[pyrage.x25519.Identity]:
+        """The roots that the identity opens, newest first.
+
+        Raises:
+            CannotTell: no identity was given, or it opens none.
+        """
+        if not self._roots:
+            if not self.identity:
+                raise CannotTell(
+                    "no identity: contents can't be read", hint="name one by --identity or LEDGER_IDENTITY"
+                )
+            self._roots = self.open_roots(load_identity(self.identity))
+        if not self._roots:
+            raise CannotTell(
+                f"{self.identity}: this identity is no reader of {self.origin}",
+                hint="ask a reader to run: ledger keys grant YOUR-RECIPIENT",
+            )
+        return [self._roots[n] for n in sorted(self._roots, reverse=True)]
+
+    def open_roots(self, identities: list[Identity]) -> dict[int, pyrage.x25519.Identity]:
+        """The roots that these identities open, by number."""
+        found = {}
+        number = 0
+        while (data := self.folder.find(root_name(number))) is not None:
+            try:
+                text = pyrage.decrypt(data, identities).decode()
+                found[number] = pyrage.x25519.Identity.from_str(text)
+            except pyrage.DecryptError:
+                pass
+            except (pyrage.IdentityError, UnicodeDecodeError):
+                raise NotSound(f"{root_name(number)} holds no root", step=6) from None
+            number += 1
+        return found
+
+    def forget(self, id: bytes) -> None:
+        """Drops a key from memory, after its erasure."""
+        self._keys.pop(id, None)
+        self._own = {run: key for run, key in self._own.items() if key.id != id}

@@ -1,0 +1,145 @@
+"""The few calls by which bytes become durable, and no others.
+
+What a power cut may take back is everything that was not synced: a file's bytes until its own sync, a name
+until its folder's. A failed sync says nothing about what reached the disk, and a second one may report
+success without it; so the first failure ends the use of this disk (`Disk.failed`).
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from schemas.errors import StorageFailed
+
+_REASONS = {
+    errno.ENOSPC: ("no space is left", "free space and try again; nothing acknowledged is lost"),
+    errno.EDQUOT: ("the quota is used up", "free space and try again; nothing acknowledged is lost"),
+    errno.EROFS: ("the file system is read-only", "to look only, `ledger verify` never writes"),
+    errno.EACCES: ("permission denied", "check who owns the folder"),
+    errno.EPERM: ("permission denied", "check who owns the folder, and that the file system has hard links"),
+    errno.EIO: ("the disk failed", "check the disk before writing to it again"),
+}
+
+
+@contextmanager
+def storage_errors(path: str | Path) -> Iterator[None]:
+    """Turns the system's errors into ours, naming the path."""
+    try:
+        yield
+    except (FileExistsError, FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        what, hint = _REASONS.get(error.errno or 0, (os.strerror(error.errno or 0).lower(), ""))
+        raise StorageFailed(f"{path}: {what}", hint=hint) from None
+
+
+class Disk:
+    """A real disk. Paths are absolute; file modes are 0600 and 0700 whatever the umask."""
+
+    def __init__(self) -> None:
+        self.failed: StorageFailed | None = None
+        self._folders: dict[str, int] = {}
+
+    def close(self) -> None:
+        """Gives the handles of folders back."""
+        while self._folders:
+            os.close(self._folders.popitem()[1])
+
+    def write(self, path: str, data: bytes) -> None:
+        """Creates a file with these bytes and syncs it. It must not exist."""
+        with self._writing(path):
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                left = memoryview(data)
+                while left:
+                    left = left[os.write(fd, left) :]
+                self._sync(fd, path)
+            finally:
+                os.close(fd)
+
+    def link(self, source: str, target: str) -> None:
+        """Gives a file a second name. Raises FileExistsError where the name is taken."""
+        with self._writing(target):
+            os.link(source, target)
+
+    def rename(self, source: str, target: str) -> None:
+        """Gives a file another name, replacing what bears it."""
+        with self._writing(target):
+            os.rename(source, target)
+
+    def unlink(self, path: str) -> None:
+        """Takes a name away, if it is there."""
+        with self._writing(path):
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                pass
+
+    def mkdir(self, path: str) -> None:
+        """Creates a folder. Raises FileExistsError."""
+        with self._writing(path):
+            os.mkdir(path, 0o700)
+
+    def sync_folder(self, path: str) -> None:
+        """Makes the names in a folder durable, through a handle that is kept open."""
+        with self._writing(path):
+            fd = self._folders.get(path)
+            if fd is None:
+                if len(self._folders) >= 64:
+                    os.close(self._folders.pop(next(iter(self._folders))))
+                fd = self._folders[path] = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._sync(fd, path)
+
+    def open_folder(self, path: str) -> None:
+        """Takes the handle before the names change, so that a later sync reports every failure since."""
+        if path not in self._folders and len(self._folders) < 64:
+            with self._writing(path):
+                self._folders[path] = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Bytes of a file; fewer than asked for where it ends. Raises FileNotFoundError."""
+        with storage_errors(path), open(path, "rb", buffering=0) as file:
+            if offset:
+                file.seek(offset)
+            if length is None:
+                return file.readall()
+            parts: list[bytes] = []
+            while length > 0 and (part := file.read(length)):
+                parts.append(part)
+                length -= len(part)
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def size(self, path: str) -> int | None:
+        """Bytes of a file, or None where there is none."""
+        try:
+            with storage_errors(path):
+                return os.stat(path).st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def listdir(self, path: str) -> list[tuple[str, bool]]:
+        """Names in a folder, sorted, each with whether it is a folder; none where there is no folder."""
+        try:
+            with storage_errors(path), os.scandir(path) as found:
+                return sorted((e.name, e.is_dir(follow_symlinks=False)) for e in found)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def _sync(self, fd: int, path: str) -> None:
+        try:
+            os.fsync(fd)
+        except OSError:
+            self.failed = StorageFailed(
+                f"{path}: a sync failed; what is on disk is unknown",
+                hint="open the ledger again: it goes on from the last commit that is whole",
+            )
+            raise self.failed from None
+
+    @contextmanager
+    def _writing(self, path: str) -> Iterator[None]:
+        if self.failed is not None:
+            raise self.failed
+        with storage_errors(path):
+            yield

@@ -1,0 +1,131 @@
+"""Objects in a directory: the names of docs/FORMAT.md are paths below it."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from schemas.errors import Missing, OutcomeUnknown, StorageFailed
+from store.durable import Disk
+
+
+class Folder:
+    """Objects by name. Every write is durable when its call returns.
+
+    Args:
+        path: the directory.
+        disk: the calls that it stands on.
+    """
+
+    def __init__(self, path: str | Path, disk: Disk | None = None) -> None:
+        self.path = os.path.abspath(path)
+        self.disk = disk or Disk()
+        self._known: set[str] = set()
+
+    def close(self) -> None:
+        """Gives handles back."""
+        self.disk.close()
+
+    def at(self, name: str) -> str:
+        """The path of an object."""
+        return f"{self.path}/{name}"
+
+    def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        """An object's bytes, or a part of them.
+
+        Raises:
+            Missing: there is no such object.
+        """
+        try:
+            return self.disk.read(self.at(name), offset, length)
+        except (FileNotFoundError, NotADirectoryError):
+            raise Missing(f"{name} is missing in {self.path}") from None
+
+    def find(self, name: str) -> bytes | None:
+        """An object's bytes, or None where there is no such object."""
+        try:
+            return self.disk.read(self.at(name))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def size(self, name: str) -> int | None:
+        """Bytes of an object, or None where there is no such object."""
+        return self.disk.size(self.at(name))
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Creates an object; False, and nothing changed, where one of that name exists."""
+        staged = self._stage(data)
+        folder = self._folder_of(name)
+        self.disk.open_folder(folder)
+        try:
+            self.disk.link(staged, self.at(name))
+        except FileExistsError:
+            self.disk.unlink(staged)
+            return False
+        # The name is there: from here on others may build on it, whatever happens to us.
+        try:
+            self.disk.sync_folder(folder)
+            self.disk.unlink(staged)
+        except StorageFailed as error:
+            raise OutcomeUnknown(f"{error.what}; {name} may or may not survive", hint=error.hint) from None
+        return True
+
+    def sync(self, name: str) -> None:
+        """Makes the name of an object that another process created durable."""
+        self.disk.sync_folder(os.path.dirname(self.at(name)))
+
+    def put(self, objects: Mapping[str, bytes]) -> None:
+        """Creates or replaces objects; each is whole at any moment. Folders are synced once for all."""
+        staged = [(self._stage(data), name) for name, data in objects.items()]
+        folders = dict.fromkeys(self._folder_of(name) for name in objects)
+        for folder in folders:
+            self.disk.open_folder(folder)
+        for source, name in staged:
+            self.disk.rename(source, self.at(name))
+        for folder in folders:
+            self.disk.sync_folder(folder)
+
+    def delete(self, name: str) -> None:
+        """Takes an object away, if it is there."""
+        self.disk.unlink(self.at(name))
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        """Names of the objects below a folder, in order."""
+        folder = self.at(prefix) if prefix else self.path
+        for name, is_folder in self.disk.listdir(folder):
+            whole = f"{prefix}/{name}" if prefix else name
+            if is_folder:
+                yield from self.list(whole)
+            else:
+                yield whole
+
+    def _stage(self, data: bytes) -> str:
+        self._make_folder(self.at("tmp"))
+        path = self.at(f"tmp/{os.urandom(12).hex()}")
+        try:
+            self.disk.write(path, data)
+        except BaseException:
+            if self.disk.failed is None:
+                self.disk.unlink(path)
+            raise
+        return path
+
+    def _folder_of(self, name: str) -> str:
+        folder = os.path.dirname(self.at(name))
+        self._make_folder(folder)
+        return folder
+
+    def _make_folder(self, folder: str) -> None:
+        if folder in self._known:
+            return
+        missing = []
+        at = folder
+        while at not in self._known and self.disk.size(at) is None:
+            missing.append(at)
+            at = os.path.dirname(at)
+        for path in reversed(missing):
+            try:
+                self.disk.mkdir(path)
+            except FileExistsError:
+                pass
+            self.disk.sync_folder(os.path.dirname(path))
+        self._known.add(folder)

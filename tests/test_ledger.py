@@ -1,0 +1,206 @@
+"""Writing and reading back: what is acknowledged is there, under its address, and stays in its run."""
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+import ledger
+from schemas.errors import Malformed, Missing, NotFound, RunClosed, UsageError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    ledger.init(tmp_path / "l")
+    return tmp_path / "l"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"x", "text", "ünï→code", {"input": [1]}, os.urandom(70_000), os.urandom(3 << 20), b"z" * (5 << 20)],
+    ids=["empty", "byte", "text", "unicode", "object", "large blob", "list", "compressible list"],
+)
+def test_contents_come_back_exactly(path: Path, content: bytes | str | dict[str, object]) -> None:
+    with ledger.open(path) as log, log.run() as run:
+        address = run.artifact(content).address
+    expected = content if isinstance(content, bytes) else str(content).encode()
+    if isinstance(content, dict):
+        expected = json.dumps(content, separators=(",", ":")).encode()
+    with ledger.open(path) as log:
+        assert log.read(address) == expected
+    assert ledger.verify(path).sound
+
+
+def test_a_file_comes_back_and_keeps_its_name_sealed(path: Path, tmp_path: Path) -> None:
+    source = tmp_path / "secret-name.bin"
+    source.write_bytes(os.urandom(2_500_000))
+    with ledger.open(path) as log, log.run("secret-run") as run:
+        address = run.artifact(source).address
+        assert log.read(address) == source.read_bytes()
+        assert log.runs()[0].name == "secret-run"
+    everything = b"".join(p.read_bytes() for p in path.rglob("*") if p.is_file())
+    assert b"secret-name" not in everything
+    assert b"secret-run" not in everything
+
+
+def test_equal_contents_of_a_run_are_stored_once(path: Path) -> None:
+    with ledger.open(path) as log, log.run() as run:
+        first, second = run.artifact(b"same" * 500), run.artifact(b"same" * 500)
+        assert first.address == second.address
+        size = sum(p.stat().st_size for p in (path / "packs").rglob("*.pack"))
+        run.artifact(b"same" * 500)
+        assert sum(p.stat().st_size for p in (path / "packs").rglob("*.pack")) - size < 1500
+
+
+def test_equal_contents_of_two_runs_do_not_show_that_they_are_equal(path: Path) -> None:
+    with ledger.open(path) as log, log.run() as one, log.run() as other:
+        assert one.artifact(b"same").address != other.artifact(b"same").address
+
+
+def test_an_exception_finishes_the_run_failed_and_goes_on(path: Path) -> None:
+    with ledger.open(path) as log:
+        with pytest.raises(ZeroDivisionError), log.run() as run:
+            run.prompt("x")
+            raise ZeroDivisionError("a secret message")
+        assert log.runs()[0].status == "failed"
+        assert log.detail(list(log.entries(run))[-1].entry.detail).reason == "ZeroDivisionError"
+    assert b"secret message" not in b"".join(p.read_bytes() for p in path.rglob("*") if p.is_file())
+
+
+def test_a_finished_run_takes_nothing_more(path: Path) -> None:
+    with ledger.open(path) as log:
+        with log.run() as run:
+            run.prompt("x")
+        with pytest.raises(RunClosed):
+            run.prompt("y")
+        with pytest.raises(RunClosed):
+            log.resume(run.id)
+    with ledger.open(path) as log, pytest.raises(RunClosed):
+        log.resume(run.id)
+
+
+def test_a_run_goes_on_in_another_process_of_the_same_user(path: Path) -> None:
+    with ledger.open(path) as log:
+        run = log.run("long")
+        run.prompt("first")
+    with ledger.open(path) as log:
+        appended = log.resume(run.id).response("second")
+        assert appended.step == 3
+        assert [r.entry.step for r in log.entries(run.id)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("text", ["0", "not-a-run", "01a2046a-ea3e-4c9d-912e-576ba0bf8e78", ""])
+def test_what_is_no_run_id_is_refused(path: Path, text: str) -> None:
+    with ledger.open(path) as log, pytest.raises(UsageError):
+        log.resume(text)
+
+
+def test_a_response_to_another_runs_prompt_is_found_by_verify(path: Path) -> None:
+    with ledger.open(path) as log, log.run() as one, log.run() as other:
+        asked = one.prompt("x")
+        other.response("y", to=asked)
+    report = ledger.verify(path)
+    assert [f.step for f in report.findings] == [11]
+    assert "no earlier prompt of its run" in report.findings[0].what
+
+
+@pytest.mark.parametrize("address", ["", "artifact://", "artifact://" + "0" * 63, "artifact://" + "G" * 64])
+def test_what_is_no_address_is_refused(path: Path, address: str) -> None:
+    with ledger.open(path) as log, pytest.raises(Malformed):
+        log.read(address)
+
+
+def test_an_unknown_address_is_missing(path: Path) -> None:
+    with ledger.open(path) as log, pytest.raises(Missing):
+        log.read("artifact://" + "0" * 64)
+
+
+def test_many_items_at_once_keep_their_order(path: Path) -> None:
+    items = [ledger.Item(kind="artifact", content=str(n)) for n in range(3000)]
+    with ledger.open(path) as log, log.run() as run:
+        appended = run.append_many(items)
+        assert [a.step for a in appended] == list(range(2, 3002))
+        assert log.read(appended[1234].address) == b"1234"
+    report = ledger.verify(path)
+    assert report.sound
+    assert report.entries == 2 + 1 + 3000 + 1
+
+
+def test_threads_share_commits(path: Path) -> None:
+    with ledger.open(path) as log:
+        runs = [log.run(str(n)) for n in range(16)]
+        before = log.chain.state.packs
+
+        def work(run: ledger.Run) -> None:
+            for number in range(20):
+                run.artifact(f"{run.id} {number}")
+
+        threads = [threading.Thread(target=work, args=(run,)) for run in runs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        # Sixteen callers at a time wait while one pack is being synced, so that far fewer packs than entries appear.
+        assert log.chain.state.packs - before < 320 / 2
+        for run in runs:
+            assert [r.entry.step for r in log.entries(run)] == list(range(1, 22))
+    assert ledger.verify(path).sound
+
+
+def test_a_growing_conversation_costs_what_is_new(path: Path) -> None:
+    filler = [{"type": "function", "name": f"tool{n}", "description": os.urandom(60).hex()} for n in range(100)]
+    request: dict[str, object] = {"model": "m", "instructions": os.urandom(2000).hex(), "tools": filler}
+    items: list[object] = []
+    with ledger.open(path) as log, log.run() as run:
+        for _ in range(20):
+            items += [{"role": "user", "content": os.urandom(400).hex()} for _ in range(3)]
+            body = json.dumps({**request, "input": items}).encode()
+            appended = run.prompt(body)
+        assert log.read(appended.address) == body
+    stored = sum(p.stat().st_size for p in (path / "packs").rglob("*.pack"))
+    assert stored < 2 * len(body)
+    assert ledger.verify(path).sound
+
+
+def test_init_refuses_a_folder_in_use(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="in use"):
+        ledger.init(path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").touch()
+    with pytest.raises(UsageError, match="in use"):
+        ledger.init(tmp_path / "other")
+
+
+@pytest.mark.parametrize("origin", ["", "..", "a/../b", "/abs", "A", "a b", "a+b", "a//b", "x" * 129, "a/"])
+def test_an_origin_that_is_no_safe_path_is_refused(tmp_path: Path, origin: str) -> None:
+    if origin:
+        with pytest.raises(Malformed):
+            ledger.init(tmp_path / "n", origin=origin)
+        assert not (tmp_path / "n").exists()
+
+
+def test_the_ledger_is_found_upward_like_git(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = tmp_path / "project"
+    (project / "deep" / "er").mkdir(parents=True)
+    ledger.init(project / ".ledger")
+    monkeypatch.chdir(project / "deep" / "er")
+    with ledger.open() as log:
+        assert log.path == project / ".ledger"
+    monkeypatch.setenv("LEDGER", str(path))
+    with ledger.open() as log:
+        assert log.path == path
+
+
+def test_no_ledger_is_said_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NotFound, match="ledger init"):
+        ledger.open()
+
+
+def test_everything_in_a_ledger_is_closed_to_other_users(path: Path) -> None:
+    with ledger.open(path) as log, log.run() as run:
+        run.artifact(os.urandom(100_000))
+    for found in [path, *path.rglob("*")]:
+        assert found.stat().st_mode & 0o077 == 0, found
