@@ -33,16 +33,32 @@ def _check_neighbours() -> None:
 
 _check_neighbours()
 
+__all__ = [
+    "Appended",
+    "Item",
+    "LedgerError",
+    "Log",
+    "Report",
+    "Run",
+    "TrustRoot",
+    "__version__",
+    "aio",
+    "init",
+    "open",
+    "verify",
+]
+
 if TYPE_CHECKING:
-    from ledger.audit.report import Report as Report
+    from ledger import aio
+    from ledger.audit.report import Report
     from ledger.audit.subject import check as verify
-    from ledger.commit import Appended as Appended
+    from ledger.commit import Appended
     from ledger.create import create as init
-    from ledger.drafts import Item as Item
-    from ledger.log import Log as Log
-    from ledger.run import Run as Run
-    from schemas.errors import LedgerError as LedgerError
-    from schemas.trust import TrustRoot as TrustRoot
+    from ledger.drafts import Item
+    from ledger.index.reader import Log
+    from ledger.run import Run
+    from schemas.errors import LedgerError
+    from schemas.trust import TrustRoot
 
     open = Log.open
 
@@ -50,17 +66,19 @@ _PLACES = {
     "Appended": ("ledger.commit", "Appended"),
     "Item": ("ledger.drafts", "Item"),
     "LedgerError": ("schemas.errors", "LedgerError"),
-    "Log": ("ledger.log", "Log"),
+    "Log": ("ledger.index.reader", "Log"),
     "Report": ("ledger.audit.report", "Report"),
     "Run": ("ledger.run", "Run"),
     "TrustRoot": ("schemas.trust", "TrustRoot"),
     "init": ("ledger.create", "create"),
-    "open": ("ledger.log", "Log.open"),
+    "open": ("ledger.index.reader", "Log.open"),
     "verify": ("ledger.audit.subject", "check"),
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "aio":
+        return importlib.import_module("ledger.aio")
     if name not in _PLACES:
         raise AttributeError(f"module 'ledger' has no attribute {name!r}")
     module, path = _PLACES[name]
@@ -72,4 +90,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*_PLACES, "__version__"])
+    return __all__

@@ -68,6 +68,10 @@ class Chain:
         folder: the ledger's objects.
         state: what is proven so far; goes on from there.
         places: takes in the blobs of what is proven.
+
+    Attributes:
+        checkpoint: the newest published one that was compared with what is proven; its size is `published`.
+        embedded: the last one that a pack holds: the next pack need not repeat it.
     """
 
     def __init__(self, folder: Folder, state: State, places: Places) -> None:
@@ -75,6 +79,8 @@ class Chain:
         self.state = state
         self.places = places
         self.checkpoint = b""
+        self.published = 0
+        self.embedded = b""
         self._roots: dict[int, bytes] = {}
         self._recent: deque[Stretch] = deque()
         self._remembered = 0
@@ -113,6 +119,7 @@ class Chain:
         proven = self.state.prove(found)
         for recorded in proven.entries:
             self.state.history.add(recorded.index, recorded.entry)
+        self.embedded = found.checkpoint or self.embedded
         note_places(self.places, found)
         if self.places.covered == found.number:
             self.places.covered += 1
@@ -145,7 +152,7 @@ class Chain:
                     step=4,
                 )
         if self.root_at(found.head.size) == found.head.root:
-            self.checkpoint = data
+            self.checkpoint, self.published = data, found.head.size
 
     def root_at(self, size: int) -> bytes | None:
         """The root at a size at which a pack ended, as far as it is remembered."""

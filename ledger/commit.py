@@ -72,6 +72,15 @@ class Draft:
         self._result: list[Appended] | None = None
         self._error: BaseException | None = None
 
+    @classmethod
+    def joined(cls, drafts: "list[Draft]") -> "Draft":
+        """One draft of several without conditions, in order."""
+        return cls(
+            [entry for draft in drafts for entry in draft.entries],
+            [prepared for draft in drafts for prepared in draft.contents],
+            [address for draft in drafts for address in draft.addresses],
+        )
+
     @property
     def done(self) -> bool:
         """Whether it was committed or refused."""
@@ -269,8 +278,7 @@ class Committer:
     def _build(self, group: _Group) -> bytes:
         state = self.chain.state
         frontier = state.frontier.copy()
-        for leaf in group.leaves:
-            frontier.append(leaf_hash(leaf))
+        frontier.extend([leaf_hash(leaf) for leaf in group.leaves])
         head = Head(frontier.size, frontier.root())
         signature = batch.sign(state.origin, head, len(group.leaves), self.author)
         return pack.build(
@@ -279,7 +287,7 @@ class Committer:
             state.trailer,
             self.random(16),
             state.frontier.hashes,
-            self.chain.checkpoint,
+            b"" if self.chain.checkpoint == self.chain.embedded else self.chain.checkpoint,
             group.blobs,
             group.large,
             [*group.leaves, signature],

@@ -12,7 +12,7 @@ from schemas.ids import check_origin
 from schemas.trust import Author, KeysNote, TrustNote, TrustRoot
 from store import secrets
 from store.blobs import Prepared
-from store.datakeys import data_name, encrypt_root, new_root, project_id, recipient, root_name
+from store.datakeys import Keyring, data_name, encrypt_root, new_root, project_id, root_name
 from store.folder import Folder
 from store.seal import DataKey
 from store.signers import Signer
@@ -57,12 +57,11 @@ def create(path: Path | str = FOLDER, *, origin: str | None = None) -> TrustRoot
     folder = Folder(path)
     root, project = new_root(), system_random(32)
     readers = (str(identity.to_public()),)
-    sealed = pyrage.encrypt(project, [recipient(root.recipient)])
     folder.put(
         {
             ".gitignore": b"*\n",
             root_name(0): encrypt_root(root, list(readers)),
-            data_name(project_id(0)): sealed,
+            data_name(project_id(0)): Keyring.encrypt(project, root.recipient),
             SETTINGS: settings(origin),
         }
     )

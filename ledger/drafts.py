@@ -1,6 +1,7 @@
 """What a run appends, prepared but not committed: the same for threads and for asyncio."""
 
 import base64
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         to: index of the prompt that a response answers.
+        time: in UTC; the writer's clock where it is None.
     """
 
     kind: Kind
@@ -35,6 +37,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     media_type: str = ""
     model: str = ""
     to: int = 0
+    time: datetime | None = None
 
 
 class Detail(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -71,10 +74,10 @@ class Drafts:
         self.stage, self.lane, self.task = stage, lane, task
         self.imported = imported
 
-    def _common(self) -> dict[str, Any]:
+    def _common(self, time: datetime | None = None) -> dict[str, Any]:
         return {
             "v": 1,
-            "time": self.writer.clock(),
+            "time": time or self.writer.clock(),
             "run": self.run,
             "stage": self.stage,
             "lane": self.lane,
@@ -118,7 +121,7 @@ class Drafts:
             detail = self._detail(key, Detail(name=item.name, media_type=item.media_type))
             contents += [prepared, *detail]
             addresses.append(prepared.address)
-            fields = self._common() | {
+            fields = self._common(item.time) | {
                 "content": prepared.address,
                 "digest": prepared.digest,
                 "detail": detail[0].address if detail else "",
@@ -142,7 +145,7 @@ class Drafts:
         prepared = self.writer.blobs.prepare(key, request)
         return (
             Approval(
-                **self._common(),
+                **self._common(item.time),
                 request=prepared.address,
                 sha512=sshsig.digest(request).hex(),
                 signature=base64.b64encode(signature).decode(),

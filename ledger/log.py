@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,22 +13,25 @@ import msgspec
 
 from ledger import homes, pins
 from ledger.chain import Chain, pack_of
+from ledger.checkpoint import Checkpoint
 from ledger.commit import Appended, Committer, Draft, Validate
 from ledger.drafts import Detail, Drafts, new_run
 from ledger.locate import check_owner, locate, read_origin
 from ledger.publisher import Publisher
+from ledger.receipt import Receipt, make
 from ledger.run import Run
-from ledger.runs import RunInfo, fold
 from ledger.state import Recorded, State
+from ledger.trust import Trust, read_trust
 from ledger.writer import Writer
-from schemas.entries import Known, decode
-from schemas.errors import CannotTell, Erased, KeyUnusable, Missing, NotFound
+from schemas.entries import Known, TrustChanged, decode
+from schemas.errors import CannotTell, Erased, KeyUnusable, Missing, NotFound, NotSound
 from schemas.trust import TrustRoot
 from store import pack
 from store.blobs import Blobs, Prepared, note_places
 from store.datakeys import Keyring
 from store.folder import Folder
 from store.places import Places
+from store.seal import DataKey
 from store.signers import Signer, Verifier
 
 
@@ -41,6 +45,10 @@ def system_random(count: int) -> bytes:
     return os.urandom(count)
 
 
+_WAIT = 15.0
+"""Seconds to wait for somebody else's checkpoint."""
+
+
 class Log:
     """A ledger as one process has it open; safe to share among threads.
 
@@ -49,6 +57,7 @@ class Log:
     Attributes:
         origin: the log's name.
         path: where it lies.
+        writer: appends.
     """
 
     def __init__(
@@ -65,7 +74,7 @@ class Log:
         keyring = Keyring(folder, self.origin, identity, system_random)
         self.blobs = Blobs(folder, self.places, keyring)
         self.publisher = Publisher(self.chain, self._lock, self._home, _load(log))
-        self._writer = Writer(self.chain, self.blobs, self._make_committer, system_clock, system_random)
+        self.writer = Writer(self.chain, self.blobs, self._make_committer, system_clock, system_random)
 
     @classmethod
     def open(cls, where: str | Path | None = None, *, signer: str | None = None, identity: str | None = None) -> Self:
@@ -105,26 +114,27 @@ class Log:
         """A ledger without packs, for `init`."""
         return cls(folder, State(owner), "", author, log)
 
-    def run(self, name: str = "", *, stage: str = "", lane: str = "", task: str = "") -> Run:
+    def run(self, name: str = "", *, stage: str = "", lane: str = "", task: str = "", imported: bool = False) -> Run:
         """Starts a run.
 
         Args:
             name: for people; sealed.
             stage, lane, task: what its entries carry.
+            imported: whether it took place elsewhere.
         """
-        id = new_run(self._writer)
-        self._writer.commit(Drafts(self._writer, id, stage, lane, task).start(name))
-        return Run(self._writer, id, stage=stage, lane=lane, task=task)
+        id = new_run(self.writer)
+        self.writer.commit(Drafts(self.writer, id, stage, lane, task, imported).start(name))
+        return Run(self.writer, id, stage=stage, lane=lane, task=task, imported=imported)
 
-    def resume(self, run: str | Run, *, stage: str = "", lane: str = "", task: str = "") -> Run:
+    def resume(self, run: str | Run, *, stage: str = "", lane: str = "", task: str = "", imported: bool = False) -> Run:
         """An open run, from its id.
 
         Raises:
             RunClosed: it has ended, or never started here.
         """
         id = run.id if isinstance(run, Run) else run
-        self._writer.key(id)
-        return Run(self._writer, id, stage=stage, lane=lane, task=task)
+        self.writer.key(id)
+        return Run(self.writer, id, stage=stage, lane=lane, task=task, imported=imported)
 
     def read(self, address: str) -> bytes:
         """The content of an address.
@@ -134,7 +144,13 @@ class Log:
             Missing, Erased, CannotTell, NotSound: why it can't be read.
         """
         self.catch_up_places()
-        return self.blobs.read(address)
+        try:
+            return self.blobs.read(address)
+        except (Missing, NotSound):
+            # The tables of places are a cache: before the ledger is blamed, they are made again.
+            self.places.reset()
+            self.catch_up_places()
+            return self.blobs.read(address)
 
     def entries(self, run: str | Run | None = None) -> Iterator[Recorded]:
         """Entries in order, of one run or of all."""
@@ -146,18 +162,6 @@ class Log:
                     recorded = Recorded(found.size + position, decode(raw), raw)
                     if id is None or recorded.entry.run == id:
                         yield recorded
-
-    def runs(self, since: datetime | None = None) -> list[RunInfo]:
-        """Runs, newest first, with the names that this identity can read.
-
-        Args:
-            since: leave out those that started before.
-        """
-        found = [run for run in fold(self.entries()).values() if since is None or run.started >= since]
-        self.catch_up_places()
-        for run in found:
-            run.name = self.detail(run.detail).name
-        return found[::-1]
 
     def detail(self, address: str) -> Detail:
         """The sealed part of an entry; empty where there is none, or it can't be read by this identity."""
@@ -174,13 +178,64 @@ class Log:
         Raises:
             NotFound: there is none.
         """
-        if not 0 <= index < self.chain.state.size:
-            raise NotFound(f"no entry {index:,}; the log has {self.chain.state.size:,} leaves")
-        found = pack.parse(self.folder.get(pack.name(pack_of(self.folder, index, self.chain.state.packs))))
+        found = self.pack_of(index)
         raw = found.leaves[index - found.size]
         if raw[:1] != b"{":
             raise NotFound(f"leaf {index:,} is a signature, not an entry", hint=f"try {index - 1}")
         return Recorded(index, decode(raw), raw)
+
+    def pack_of(self, index: int) -> pack.Pack:
+        """The pack that holds a leaf.
+
+        Raises:
+            NotFound: there is no such leaf.
+        """
+        if not 0 <= index < self.chain.state.size:
+            raise NotFound(f"no entry {index:,}; the log has {self.chain.state.size:,} leaves")
+        return pack.parse(self.folder.get(pack.name(pack_of(self.folder, index, self.chain.state.packs))))
+
+    def trust_at(self, index: int) -> Trust:
+        """The statement of trust in force at an index."""
+        found = self.chain.state.trusted()
+        if found.note.serial == 0:
+            return found
+        for recorded in self.entries():
+            entry = recorded.entry
+            if recorded.index > index:
+                break
+            if isinstance(entry, TrustChanged):
+                serial = found.note.serial + 1 if recorded.index else 0
+                found = read_trust(entry.note, self.chain.state.owner, self.origin, serial)
+        return found
+
+    def receipt(self, index: int) -> Receipt:
+        """An offline proof of an entry and its author. Waits until a checkpoint covers it.
+
+        Raises:
+            NotFound: there is no such entry.
+            CannotTell: nobody published in time.
+        """
+        recorded, found = self.entry(index), self.pack_of(index)
+        signed = next(i for i in range(index, found.end) if found.leaves[i - found.size][:1] != b"{")
+        published = self._published(signed)
+        leaf = found.leaves[signed - found.size]
+        return make(self.folder, recorded, signed, leaf, self.trust_at(signed), published)
+
+    def _published(self, index: int) -> Checkpoint:
+        deadline = time.monotonic() + _WAIT
+        while True:
+            self.publisher.now()
+            data = self.folder.find("checkpoint")
+            if data is not None:
+                found = Checkpoint.parse(data, self.chain.state.trusted().log)
+                if found.head.size > index:
+                    return found
+            if time.monotonic() > deadline:
+                raise CannotTell(
+                    f"no checkpoint covers entry {index} yet",
+                    hint="a machine with the log key publishes; try again later",
+                )
+            time.sleep(0.2)
 
     def catch_up_places(self) -> None:
         """Learns where the blobs of all proven packs lie."""
@@ -190,11 +245,24 @@ class Log:
             self.places.covered = number + 1
         self.places.save()
 
+    def catch_up(self) -> None:
+        """Proves what other processes have committed since."""
+        with self._lock:
+            self.chain.catch_up()
+
+    def project_key(self) -> DataKey:
+        """The data key that runs share."""
+        return self.writer.project_key()
+
+    def author_name(self) -> str:
+        """The name of the key that signs what this process appends."""
+        return self.writer.committer.author.name
+
     def append_statements(
         self, entries: list[Known], contents: list[Prepared], validate: Validate | None = None
     ) -> list[Appended]:
         """Appends entries that belong to no run."""
-        return self._writer.commit(Draft(entries, contents, [""] * len(entries), validate))
+        return self.writer.commit(Draft(entries, contents, [""] * len(entries), validate))
 
     def close(self) -> None:
         """Publishes what is new, and gives files back."""

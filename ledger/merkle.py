@@ -45,22 +45,39 @@ class Frontier:
         """Another frontier with the same leaves."""
         return Frontier(self.size, self.hashes)
 
-    def append(self, leaf: bytes, complete: Callable[[int, bytes], None] | None = None) -> None:
-        """Adds a leaf.
-
-        Args:
-            leaf: its hash.
-            complete: called with level and hash of each node that is whole with this leaf, but the leaf.
-        """
-        hashes, position, level = self.hashes, self.size, 0
+    def append(self, leaf: bytes) -> None:
+        """Adds a leaf, given its hash."""
+        hashes, position = self.hashes, self.size
         while position & 1:
             leaf = sha256(b"\x01" + hashes.pop() + leaf).digest()
             position >>= 1
-            level += 1
-            if complete is not None:
-                complete(level, leaf)
         hashes.append(leaf)
         self.size += 1
+
+    def extend(self, leaves: list[bytes]) -> list[tuple[int, bytes]]:
+        """Adds leaves, level by level: the same as `append` for each, in less time.
+
+        Returns:
+            Level and hash of each subtree of 256, 65,536, … leaves that became whole, in order within a level.
+        """
+        if not leaves:
+            return []
+        old, left, complete, level = self.size, self.hashes, list[tuple[int, bytes]](), 0
+        right: list[bytes] = []
+        nodes = leaves
+        while nodes or old >> level:
+            if level and not level & 7:
+                complete += [(level, node) for node in nodes]
+            if old >> level & 1:
+                nodes = [left.pop(), *nodes]
+            if len(nodes) & 1:
+                right.append(nodes[-1])
+            pairs = zip(nodes[::2], nodes[1::2], strict=False)
+            nodes = [sha256(b"\x01" + a + b).digest() for a, b in pairs]
+            level += 1
+        self.hashes = left + right[::-1]
+        self.size += len(leaves)
+        return complete
 
     def root(self) -> bytes:
         """The hash of the whole tree."""

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from ledger import checkpoint, pins
 from ledger.chain import Chain
-from ledger.checkpoint import Checkpoint
+from ledger.checkpoint import Checkpoint, Head
 from ledger.merkle import leaf_hash
 from ledger.tiles import Builder
-from schemas.errors import LedgerError, Malformed, Missing, NotSound
+from schemas.errors import LedgerError, Malformed, Missing, NotSound, StorageFailed
+from store.durable import storage_errors
 from store.folder import Folder
 from store.signers import Signer
 
@@ -21,11 +22,14 @@ INTERVAL = 1.0
 """Seconds between two checkpoints at least."""
 
 
-def publish(folder: Folder, chain: Chain, log: Signer, builder: Builder | None) -> Builder | None:
-    """Publishes the proven head, unless a checkpoint of that size or more is there.
+def publish(
+    folder: Folder, chain: Chain, log: Signer, builder: Builder | None, head: Head, *, again: bool = False
+) -> Builder | None:
+    """Publishes a proven head, unless a checkpoint of that size or more is there.
 
     Args:
         builder: from an earlier call, to go on from.
+        again: write everything from the builder on, even if it is published; the checkpoint is not made smaller.
 
     Returns:
         The builder at the published size, for the next call; None where another one has published more.
@@ -33,11 +37,10 @@ def publish(folder: Folder, chain: Chain, log: Signer, builder: Builder | None) 
     Raises:
         NotSound: what lies in the store is not what was proven (step 4).
     """
-    head, origin = chain.head, chain.state.origin
     found = _published(folder, chain)
-    if found is not None and found.head.size >= head.size:
+    if found is not None and (found.head.size > head.size or (found.head.size == head.size and not again)):
         return None
-    if builder is None or found is None or builder.size != found.head.size:
+    if builder is None or (not again and (found is None or builder.size != found.head.size)):
         builder = _go_on(folder, found)
     for stretch in chain.leaves(builder.size, head.size):
         for leaf, hash in zip(stretch.leaves, stretch.hashes or map(leaf_hash, stretch.leaves), strict=True):
@@ -45,9 +48,9 @@ def publish(folder: Folder, chain: Chain, log: Signer, builder: Builder | None) 
     if builder.size != head.size or builder.root() != head.root:
         raise NotSound("the packs do not make the tree that was proven: nothing was published", step=4)
     folder.put(builder.flush())
-    signed = checkpoint.sign(origin, head, log)
+    signed = checkpoint.sign(chain.state.origin, head, log)
     folder.put({"checkpoint": signed})
-    chain.checkpoint = signed
+    chain.checkpoint, chain.published = signed, head.size
     for name in builder.filled:
         for partial in list(folder.list(f"{name}.p")):
             folder.delete(partial)
@@ -94,10 +97,12 @@ class Publisher:
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._pinned = chain.state.packs
+        self._committed = False
         self._last = 0.0
 
     def nudge(self) -> None:
-        """Says that there is something new."""
+        """Says that this process has committed something."""
+        self._committed = True
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="ledger-publisher", daemon=True)
             self._thread.start()
@@ -108,24 +113,38 @@ class Publisher:
         folder = self.chain.folder
         if self.log is not None:
             tmp = Path(folder.at("tmp"))
-            tmp.mkdir(mode=0o700, exist_ok=True)
+            with storage_errors(tmp):
+                tmp.mkdir(mode=0o700, exist_ok=True)
             with pins.locked(tmp / "publisher.lock"):
-                self._builder = publish(folder, self.chain, self.log, self._builder)
+                head = self.chain.head
+                self._builder = publish(folder, self.chain, self.log, self._builder, head)
+        self._pin()
+        self._last = time.monotonic()
+
+    def close(self) -> None:
+        """Publishes what is left. Who only reads tries to, and is not stopped by a store that can't be written."""
+        self._closing.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+        if self.chain.folder.disk.failed is not None or not self.chain.state.packs:
+            return
+        if self.chain.published >= self.chain.state.size or self.log is None:
+            self._pin()
+        elif self._committed:
+            self.now()
+        else:
+            try:
+                self.now()
+            except StorageFailed:
+                self._pin()
+
+    def _pin(self) -> None:
         with self.lock:
             pin = pins.of(self.chain.state)
         if pin.packs != self._pinned:
             pins.save(self.home, self.chain.state.owner, pin)
             self._pinned = pin.packs
-        self._last = time.monotonic()
-
-    def close(self) -> None:
-        """Publishes what is left."""
-        self._closing.set()
-        self._wake.set()
-        if self._thread is not None:
-            self._thread.join()
-        if self.chain.state.packs != self._pinned and self.chain.folder.disk.failed is None:
-            self.now()
 
     def _run(self) -> None:
         while not self._closing.is_set():

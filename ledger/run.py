@@ -1,6 +1,7 @@
 """A run: prompts, responses, artifacts and approvals, each durable when its call returns."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -66,7 +67,7 @@ class Run:
         Args:
             name: sealed with it; a file's own name where it is empty.
         """
-        return self._one(Item(kind="artifact", content=source, name=name or _name(source), media_type=media_type))
+        return self._one(Item(kind="artifact", content=source, name=name or name_of(source), media_type=media_type))
 
     def approval(self, signed: Content) -> Appended:
         """Appends a person's signature over a request (`ssh-keygen -Y sign -n ledger-approval@v1`).
@@ -81,14 +82,7 @@ class Run:
 
     def append_many(self, items: Iterable[Item]) -> list[Appended]:
         """Appends many things in few commits. Groups of 1,024 are all or nothing each."""
-        found: list[Appended] = []
-        waiting: list[Item] = []
-        for item in items:
-            waiting.append(item)
-            if len(waiting) == _CHUNK:
-                found += self._writer.commit(self._drafts.items(waiting))
-                waiting = []
-        return found + (self._writer.commit(self._drafts.items(waiting)) if waiting else [])
+        return [done for chunk in chunks(items) for done in self._writer.commit(self._drafts.items(chunk))]
 
     def finish(self, status: Literal["succeeded", "failed"] = "succeeded", *, reason: str = "") -> Appended:
         """Ends the run. Nothing can be appended to it afterwards."""
@@ -115,5 +109,13 @@ class Run:
         return f"Run({self.id})"
 
 
-def _name(source: Content) -> str:
+def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """What is committed at once."""
+    left = iter(items)
+    while chunk := list(islice(left, _CHUNK)):
+        yield chunk
+
+
+def name_of(source: Content) -> str:
+    """The name of a file; empty for what is no file."""
     return source.name if isinstance(source, Path) else ""

@@ -1,12 +1,9 @@
 """Runs as people see them: when, under which name, how they ended, what they made."""
 
-from collections.abc import Iterable
 from datetime import datetime
 
 import msgspec
 
-from ledger.state import Recorded
-from schemas.entries import Artifact, Erasure, Prompt, RunFinished, RunStarted, Uninterpreted
 from schemas.errors import Ambiguous, NotFound
 
 
@@ -29,35 +26,11 @@ class RunInfo(msgspec.Struct):
     status: str = "open"
     steps: int = 1
     prompts: int = 0
+    responses: int = 0
     artifacts: int = 0
     made: str = ""
     finished: datetime | None = None
     name: str = ""
-
-
-def fold(entries: Iterable[Recorded]) -> dict[str, RunInfo]:
-    """Runs by id, oldest first."""
-    runs: dict[str, RunInfo] = {}
-    for recorded in entries:
-        entry = recorded.entry
-        if isinstance(entry, RunStarted):
-            runs[entry.run] = RunInfo(entry.run, recorded.index, entry.time, entry.detail)
-            continue
-        if isinstance(entry, Erasure) and entry.of in runs:
-            runs[entry.of].status = "erased"
-            continue
-        run = None if isinstance(entry, Uninterpreted) else runs.get(entry.run)
-        if run is None or isinstance(entry, Uninterpreted):
-            continue
-        run.steps = entry.step
-        if isinstance(entry, Prompt):
-            run.prompts += 1
-        elif isinstance(entry, Artifact):
-            run.artifacts += 1
-            run.made = entry.detail
-        elif isinstance(entry, RunFinished):
-            run.status, run.finished = entry.status, entry.time
-    return runs
 
 
 def choose(text: str, runs: list[RunInfo]) -> RunInfo:

@@ -5,13 +5,14 @@ function. What breaks the hash chain or a signature ends the proof. What a trust
 rules does not, or one author could stop the log for all: it is listed, and an audit fails by it.
 """
 
+from hashlib import sha256
 from typing import NamedTuple
 
 import msgspec
 
 from ledger import batch
 from ledger.checkpoint import Head
-from ledger.merkle import Frontier, leaf_hash
+from ledger.merkle import Frontier
 from ledger.trust import Keys, Trust, read_keys, read_trust
 from policies import sshsig
 from policies.history import History
@@ -131,54 +132,56 @@ class State:
         entries: list[Recorded] = []
         batches: list[Batch] = []
         problems: list[Problem] = []
-        hashes: list[bytes] = []
+        hashes = [sha256(b"\x00" + raw).digest() for raw in pack.leaves]
         nodes: list[tuple[int, bytes]] = []
-
-        def complete(level: int, node: bytes) -> None:
-            if not level & 7:
-                nodes.append((level, node))
-
         signed = -1
         for position, raw in enumerate(pack.leaves):
             index = pack.size + position
             if raw[:1] == b"{":
-                recorded, problem = _read(index, raw)
+                try:
+                    recorded = Recorded(index, decode(raw), raw)
+                except NotSound as error:
+                    recorded = Recorded(index, Uninterpreted("malformed", {}), raw)
+                    problems.append(Problem(3, index, error.what))
                 entries.append(recorded)
-                entry = recorded.entry
-                if isinstance(entry, TrustChanged | KeysChanged | Approval) and problem is None:
+                if type(recorded.entry) in _STATEMENTS:
                     try:
-                        if isinstance(entry, TrustChanged):
-                            serial = trust.note.serial + 1 if trust else 0
-                            trust = read_trust(entry.note, self.owner, self.origin, serial)
-                        elif isinstance(entry, KeysChanged):
-                            serial = keys.note.serial + 1 if keys else 0
-                            keys = read_keys(entry.note, self.owner, self.origin, serial)
-                        else:
-                            check_approval(entry, index, trust)
+                        trust, keys = self._statement(recorded, trust, keys)
                     except NotSound as error:
-                        problem = Problem(error.step, index, error.what)
-                if problem is not None:
-                    problems.append(problem)
+                        problems.append(Problem(error.step, index, error.what))
                 if trust is None:
                     raise NotSound("pack 0: entry 0 is not its owner's statement of trust", step=5)
-            else:
-                if trust is None or position - signed < 2:
-                    raise at(pack, position, NotSound("a signature leaf signs no entry", step=5))
-                try:
-                    head = Head(index, frontier.root())
-                    count = position - signed - 1
-                    author = batch.check(raw, self.origin, head, count, trust.authors_at(index))
-                except NotSound as error:
-                    raise at(pack, position, error) from None
-                batches.append(Batch(index, author.name, count))
-                signed = position
-            hashes.append(leaf_hash(raw))
-            frontier.append(hashes[-1], complete if index & 255 == 255 else None)
+                continue
+            if trust is None or position - signed < 2:
+                raise at(pack, position, NotSound("a signature leaf signs no entry", step=5))
+            nodes += frontier.extend(hashes[max(0, signed) : position])
+            try:
+                count = position - signed - 1
+                head = Head(index, frontier.root())
+                author = batch.check(raw, self.origin, head, count, trust.authors_at(index))
+            except NotSound as error:
+                raise at(pack, position, error) from None
+            batches.append(Batch(index, author.name, count))
+            signed = position
         if signed != len(pack.leaves) - 1:
             raise NotSound(f"pack {pack.number}: its last entries are not signed", step=5)
+        nodes += frontier.extend(hashes[signed:])
         self.trust, self.keys, self.frontier = trust, keys, frontier
         self.packs, self.trailer = pack.number + 1, pack.trailer
-        return Proven(pack, hashes, nodes, entries, batches, problems)
+        return Proven(pack, hashes, sorted(nodes, key=_level), entries, batches, problems)
+
+    def _statement(
+        self, recorded: Recorded, trust: Trust | None, keys: Keys | None
+    ) -> tuple[Trust | None, Keys | None]:
+        """Takes in what the owner states, and checks what an approver signed."""
+        entry = recorded.entry
+        if isinstance(entry, TrustChanged):
+            return read_trust(entry.note, self.owner, self.origin, trust.note.serial + 1 if trust else 0), keys
+        if isinstance(entry, KeysChanged):
+            return trust, read_keys(entry.note, self.owner, self.origin, keys.note.serial + 1 if keys else 0)
+        if isinstance(entry, Approval):
+            check_approval(entry, recorded.index, trust)
+        return trust, keys
 
     def _check_links(self, pack: Pack) -> None:
         where = f"pack {self.packs}"
@@ -190,11 +193,11 @@ class State:
             raise NotSound(f"{where}: states another tree before it than the packs make", step=4)
 
 
-def _read(index: int, raw: bytes) -> tuple[Recorded, Problem | None]:
-    try:
-        return Recorded(index, decode(raw), raw), None
-    except NotSound as error:
-        return Recorded(index, Uninterpreted("malformed", {}), raw), Problem(3, index, error.what)
+_STATEMENTS = frozenset((TrustChanged, KeysChanged, Approval))
+
+
+def _level(node: tuple[int, bytes]) -> int:
+    return node[0]
 
 
 def check_approval(entry: Approval, index: int, trust: Trust | None) -> str:

@@ -38,7 +38,7 @@ def _name(prefix: str, index: int, width: int) -> str:
 
 def bundle(leaves: list[bytes]) -> bytes:
     """The bytes of an entry bundle: each leaf after its length in two bytes, big endian."""
-    return b"".join(part for leaf in leaves for part in (len(leaf).to_bytes(2, "big"), leaf))
+    return b"".join([part for leaf in leaves for part in (len(leaf).to_bytes(2, "big"), leaf)])
 
 
 def parse_bundle(data: bytes) -> list[bytes]:

@@ -7,7 +7,7 @@ from bisect import bisect_left
 
 import msgspec
 
-from schemas.entries import Entry, Erasure, Known, Prompt, Response, RunFinished, RunStarted, Uninterpreted
+from schemas.entries import Artifact, Entry, Erasure, Known, Prompt, Response, RunFinished, RunStarted, Uninterpreted
 
 
 class OpenRun(msgspec.Struct):
@@ -84,12 +84,13 @@ class History:
         Returns:
             What rule it breaks, or None. It is taken in all the same: the fold has no gaps.
         """
-        if isinstance(entry, Erasure):
-            return self._erase(index, entry)
+        if type(entry) in _SPECIAL:
+            if isinstance(entry, Erasure):
+                return self._erase(index, entry)
+            if isinstance(entry, RunStarted):
+                return self._start(index, entry)
         if not entry.run or isinstance(entry, Uninterpreted):
             return None
-        if isinstance(entry, RunStarted):
-            return self._start(index, entry)
         run = self.runs.get(entry.run)
         if run is None:
             if self.part is None or entry.run in self.part.ended:
@@ -144,6 +145,8 @@ class History:
         if entry.step != run.step + 1:
             problem = _gap(entry.run, entry.step, run.step)
         run.step = entry.step
+        if type(entry) is Artifact:
+            return problem
         if isinstance(entry, Prompt):
             run.prompts.append(index)
         elif isinstance(entry, Response) and entry.to and not _holds(run.prompts, entry.to):
@@ -172,6 +175,9 @@ class History:
         self.runs.pop(run, None)
         if self.ended is not None:
             self.ended[run] = how
+
+
+_SPECIAL = frozenset((Erasure, RunStarted))
 
 
 def _holds(ordered: list[int], index: int) -> bool:

@@ -177,9 +177,11 @@ class Uninterpreted(msgspec.Struct, frozen=True):
 _decoder = msgspec.json.Decoder(Known)
 _encoder = msgspec.json.Encoder()
 _HEAD = re.compile(rb'\{"kind":"([a-z]+(?:\.[a-z]+)*)"')
+_OPENING = b'{"kind":"'
 # A quote before which there is no backslash begins a string, or ends one: then no address follows it.
 _REFERENCE = re.compile(rb'(?<!\\)"artifact://(?:([0-9a-f]{64})"|)')
 KINDS: dict[str, type[Entry]] = {str(k.__struct_config__.tag): k for k in Known.__args__}
+_MARK = b'"artifact://'
 _KNOWN_HEADS = frozenset(name.encode() for name in KINDS)
 
 
@@ -209,18 +211,19 @@ def decode(raw: bytes) -> "Known | Uninterpreted":
     Raises:
         NotSound: the bytes are no entry, or another spelling of one (step 3).
     """
-    head = _HEAD.match(raw)
-    if head is None or len(raw) > MAX_ENTRY:
-        raise NotSound("an entry is too long, or does not begin with its kind", step=3)
-    if head[1] not in _KNOWN_HEADS:
+    kind = raw[9 : raw.find(b'"', 9)]
+    if raw[:9] != _OPENING or kind not in _KNOWN_HEADS or len(raw) > MAX_ENTRY:
+        head = _HEAD.match(raw)
+        if head is None or len(raw) > MAX_ENTRY:
+            raise NotSound("an entry is too long, or does not begin with its kind", step=3)
         return _decode_unknown(head[1].decode(), raw)
     try:
         entry: Known = _decoder.decode(raw)
         canonical = _encoder.encode(entry) == raw
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise NotSound(f"an entry of kind {head[1].decode()} does not parse: {error}", step=3) from None
+        raise NotSound(f"an entry of kind {kind.decode()} does not parse: {error}", step=3) from None
     if not canonical or entry.time.tzinfo is not UTC or (entry.run and not is_run_id(entry.run)):
-        raise NotSound(f"an entry of kind {head[1].decode()} is not in its only spelling", step=3)
+        raise NotSound(f"an entry of kind {kind.decode()} is not in its only spelling", step=3)
     return entry
 
 
@@ -256,10 +259,16 @@ def references(entry: "Known | Uninterpreted", raw: bytes) -> list[bytes]:
         if isinstance(entry, Uninterpreted):
             return [cid_of(text) for text in _strings(entry.value) if text.startswith(ADDRESS_PREFIX)]
         # In the only spelling of a known kind no "/" is escaped, so that the raw bytes tell.
+        if isinstance(entry, Content) and not entry.detail and raw.count(_MARK) == 1:
+            # The common case: one address, where it is expected, and nothing else that begins like one.
+            digits = entry.content[11:]
+            cid = bytes.fromhex(digits)
+            if cid.hex() == digits and len(cid) == 32:
+                return [cid]
         found = [bytes.fromhex(digits.decode()) for digits in _REFERENCE.findall(raw)]
         if b"" not in found:
             return found
-    except Malformed:
+    except (Malformed, ValueError):
         pass
     raise NotSound("an entry holds a malformed address", step=3)
 

@@ -131,10 +131,16 @@ class Keyring:
             NotSound: an object of that id exists (step 6).
         """
         secret = self.random(32)
-        if not self.folder.create(data_name(id), pyrage.encrypt(secret, [recipient(root_recipient)])):
+        if not self.folder.create(data_name(id), self.encrypt(secret, root_recipient)):
             raise NotSound(f"data key {id.hex()} exists already", step=6)
         key = self._keys[id] = DataKey(id, secret)
         return key
+
+    @staticmethod
+    def encrypt(secret: bytes, root_recipient: str) -> bytes:
+        """The bytes of a data key's object."""
+        sealed: bytes = pyrage.encrypt(secret, [recipient(root_recipient)])
+        return sealed
 
     def to_write(self, id: bytes, commitment: str, root_recipient: str) -> DataKey:
         """The data key to seal under: that of `id`, or, where it can't be opened, one of this process.

@@ -86,6 +86,13 @@ class Places:
         while self._segments:
             self._segments.pop().close()
 
+    def reset(self) -> None:
+        """Forgets everything, the files too: they turned out to be wrong."""
+        while self._segments:
+            self._segments.pop().drop()
+        self._new.clear()
+        self.covered = 0
+
     def _load(self, folder: Path) -> None:
         found = []
         with storage_errors(folder):
@@ -176,6 +183,8 @@ def _write(folder: Path, start: int, end: int, records: Iterator[bytes]) -> _Seg
         size = file.tell()
         file.seek(0)
         file.write(_head(start, end, size))
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(staged, path)
     written = _Segment.open(path)
     if written is None:

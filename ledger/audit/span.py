@@ -183,12 +183,12 @@ class _Span:
         self.hashes += proven.hashes
         result.nodes += proven.nodes
         result.entries += len(proven.entries)
-        referred, add = self.referred, self.history.add
-        last = result.last
+        add, last = self.history.add, result.last
+        named: list[bytes] = []
         for recorded in proven.entries:
             index, entry, raw = recorded.index, recorded.entry, recorded.raw
             try:
-                referred.update(references(entry, raw))
+                named += references(entry, raw)
             except NotSound as error:
                 result.findings.append((error.step, f"pack {found.number}: {recorded.describe()}: {error.what}"))
             broken = add(index, entry)
@@ -203,6 +203,7 @@ class _Span:
             if result.first is None:
                 result.first = last
         result.last = last
+        self.referred.update(named)
         for signed in proven.batches:
             result.authors[signed.author] = signed.index
         if self.state.trust is not trust:
@@ -218,8 +219,7 @@ class _Span:
         for size in self.task.watch:
             if found.size < size <= found.end:
                 frontier = Frontier(found.size, found.frontier)
-                for hash in proven.hashes[: size - found.size]:
-                    frontier.append(hash)
+                frontier.extend(proven.hashes[: size - found.size])
                 self.result.watched[size] = frontier.root()
 
     def _checkpoint(self, found: pack.Pack) -> None:
@@ -233,15 +233,16 @@ class _Span:
             self.result.findings.append((4, f"pack {found.number}: the checkpoint inside does not hold: {error.what}"))
 
     def _blobs(self, found: pack.Pack) -> None:
-        result, present = self.result, self.present
-        offsets = None
+        result = self.result
+        keys: set[bytes] = set()
         for position, (blob, data) in enumerate(zip(found.cids, found.blobs, strict=True)):
             if cid(data) != blob:
-                offsets = offsets or pack.offsets(found)
-                where = f"pack {found.number}, offset {offsets[position]:,}"
+                where = f"pack {found.number}, offset {pack.offsets(found)[position]:,}"
                 result.findings.append((6, f"{where}: the blob is not {address(blob)}"))
-                continue
-            self._blob(found, blob, data)
+            elif data[:4] == MAGIC and len(data) >= HEADER:
+                keys.add(data[4:20])
+            else:
+                self._list(found, blob, data)
         for blob, size in zip(found.large, found.large_sizes, strict=True):
             try:
                 data = self.folder.get(large_name(blob))
@@ -251,26 +252,25 @@ class _Span:
             result.bytes_read += len(data)
             if len(data) != size or cid(data) != blob:
                 result.findings.append((6, f"{large_name(blob)} changed: it is not {address(blob)}"))
-                continue
-            self._blob(found, blob, data)
-        present.update(found.cids)
-        present.update(found.large)
+            elif data[:4] == MAGIC:
+                keys.add(data[4:20])
+            else:
+                self._list(found, blob, data)
+        result.keys_used |= {key.hex(): found.size for key in keys}
+        self.present.update(found.cids)
+        self.present.update(found.large)
         result.cids += b"".join(found.cids)
         result.cids += b"".join(found.large)
 
-    def _blob(self, found: pack.Pack, blob: bytes, data: bytes) -> None:
-        result = self.result
-        if data[:4] == MAGIC and len(data) >= HEADER:
-            result.keys_used[data[4:20].hex()] = found.size
-            return
+    def _list(self, found: pack.Pack, blob: bytes, data: bytes) -> None:
         try:
             members = lists.parse(data)
         except NotSound:
-            result.findings.append((6, f"pack {found.number}: {address(blob)} is neither sealed blob nor list"))
+            self.result.findings.append((6, f"pack {found.number}: {address(blob)} is neither sealed blob nor list"))
             return
         self.referred.update(members)
-        result.chains.append((blob, members[0]))
-        result.members += b"".join(members[1:])
+        self.result.chains.append((blob, members[0]))
+        self.result.members += b"".join(members[1:])
 
     def _tiles(self) -> None:
         """Step 7 for the leaves of this span: its part of each tile and bundle."""

@@ -1,15 +1,18 @@
 """`ledger.verify`: what is to be verified, told apart by what it is."""
 
 import os
+import time
 from pathlib import Path
 
+from ledger import disclose, receipt
 from ledger.audit.audit import Progress, audit
-from ledger.audit.report import Report
+from ledger.audit.report import Finding, Report
 from ledger.checkpoint import Head
 from ledger.locate import locate, read_origin
 from ledger.log import own_trust
 from ledger.note import Note
-from schemas.errors import LedgerError, Malformed, NotFound, UsageError
+from ledger.state import describe
+from schemas.errors import LedgerError, Malformed, NotFound, NotSound, UsageError
 from schemas.trust import TrustRoot
 from store.folder import Folder
 from store.signers import Verifier
@@ -23,10 +26,10 @@ def check(
     identity: str | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Verifies a ledger: the steps of docs/FORMAT.md, in order.
+    """Verifies a ledger (the steps of docs/FORMAT.md, in order), a receipt or a disclosure.
 
     Args:
-        where: its folder; else `LEDGER`, else `.ledger` here or above.
+        where: its folder, or the file; else `LEDGER`, else `.ledger` here or above.
         trust: the owner's vkey, a file that holds it, or None for what this machine trusts.
         since: a head known from elsewhere, `SIZE ROOT`, or a file with a checkpoint.
         identity: URI of an identity, to open contents as well.
@@ -39,10 +42,42 @@ def check(
     """
     path = locate(where)
     if path.is_file():
-        raise UsageError(f"{path} is nothing that can be verified", hint="name a ledger's folder")
+        return _document(path, trust)
     origin = read_origin(Folder(path))
     root = read_root(trust) if trust is not None else own_trust(origin)
     return audit(path, root, read_head(since) if since is not None else None, identity or "", progress)
+
+
+def _document(path: Path, trust: TrustRoot | str | None) -> Report:
+    """A receipt or a disclosure: told apart by how it begins."""
+    began = time.monotonic()
+    try:
+        data = path.read_bytes()
+    except OSError:
+        raise NotFound(f"{path} can't be read", hint="check the path") from None
+    disclosed = data.startswith(b"{")
+    if not disclosed and not data.startswith(receipt.HEADER.encode()):
+        raise UsageError(f"{path} is nothing that can be verified", hint="a ledger's folder, a receipt or a disclosure")
+    report = Report("disclosure" if disclosed else "receipt", "")
+    try:
+        document = disclose.Disclosure.parse(data) if disclosed else None
+        found = receipt.Receipt.parse(document.receipt.encode() if document else data)
+        report.origin = Note.parse(found.checkpoint).text.partition("\n")[0]
+        root = read_root(trust) if trust is not None else own_trust(report.origin)
+        owner = Verifier.parse(root.owner)
+        if document is not None:
+            checked, content = disclose.check(document, owner)
+            report.remarks.append(f"{document.address}, {len(content):,} bytes: ledger cat {path.name} writes them")
+        else:
+            checked = receipt.check(found, owner)
+        report.head, report.entries = checked.head, 1
+        report.remarks.insert(0, f"{describe(checked.index, checked.entry)}, signed by {checked.author}")
+    except (NotSound, Malformed) as error:
+        report.findings.append(Finding(error.step if isinstance(error, NotSound) else 3, error.what, error.hint))
+    report.unchecked.append("what the owner stated later, such as the end of the author's key")
+    report.unchecked.append("the rest of the log")
+    report.seconds = time.monotonic() - began
+    return report
 
 
 def read_root(text: TrustRoot | str) -> TrustRoot:

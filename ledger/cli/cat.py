@@ -1,6 +1,7 @@
 """`ledger cat`: a content to stdout."""
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -8,11 +9,11 @@ from ledger.cli import voice
 
 
 @click.command("cat")
-@click.argument("address", metavar="artifact://…|INDEX|STEP")
+@click.argument("address", metavar="artifact://…|INDEX|STEP|FILE")
 @voice.identity_option
 @voice.ledger_option
 def command(address: str, identity: str | None, where: str | None) -> None:
-    """Write the content of an address, or of an entry, to standard output, checked and decrypted.
+    """Write the content of an address, an entry, or a disclosure's FILE to standard output, checked and decrypted.
 
     \b
     example:
@@ -20,9 +21,14 @@ def command(address: str, identity: str | None, where: str | None) -> None:
     """
     from ledger.cli import names
     from ledger.cli.show import summary
-    from ledger.log import Log
+    from ledger.index.reader import Log
     from schemas.errors import NotFound
 
+    if Path(address).is_file():
+        from ledger.disclose import Disclosure
+
+        sys.stdout.buffer.write(Disclosure.parse(Path(address).read_bytes()).content())
+        return
     with Log.open(where, identity=identity) as log:
         log.catch_up_places()
         if not address.startswith("artifact://"):

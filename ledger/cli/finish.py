@@ -32,4 +32,4 @@ def command(
     if as_json:
         voice.out_json({"run": id, "index": appended.index, "status": status})
     else:
-        voice.say(f"{voice.short(id)} {status}   {appended.step:,} steps")
+        voice.say(f"{voice.short(id)} {status}   {voice.count(appended.step, 'step')}")

@@ -8,7 +8,7 @@ import click
 from ledger.cli import voice
 
 if TYPE_CHECKING:
-    from ledger.log import Log
+    from ledger.index.reader import Log
     from ledger.runs import RunInfo
 
 _COLOURS = {"succeeded": "green", "failed": "red", "open": "yellow", "erased": "magenta"}
@@ -30,9 +30,11 @@ def command(run: str | None, since: str | None, identity: str | None, where: str
       ledger log @              the newest run
     """
     from ledger.cli import names
-    from ledger.log import Log
+    from ledger.index.reader import Log
 
     with Log.open(where, identity=identity) as log:
+        if run is not None and since is not None:
+            raise click.UsageError("--since goes with the list of runs")
         if run is None:
             _runs(log, log.runs(_when(since) if since else None), as_json)
         else:
@@ -54,8 +56,8 @@ def _runs(log: "Log", runs: "list[RunInfo]", as_json: bool) -> None:
                 voice.moment(r.started),
                 r.name or "-",
                 click.style(r.status, fg=_COLOURS.get(r.status)),
-                f"{r.prompts:,} prompts",
-                f"{r.artifacts:,} artifacts",
+                voice.count(r.prompts, "prompt"),
+                voice.count(r.artifacts, "artifact"),
                 r.made,
             ]
             for r in runs
@@ -77,13 +79,26 @@ def _steps(log: "Log", info: "RunInfo", as_json: bool) -> None:
     for line in steps:
         where = "/".join(str(line[k]) for k in ("stage", "lane", "task") if line.get(k))
         about = "  ".join(str(line[k]) for k in ("name", "model", "status", "reason") if line.get(k))
+        about += f"answers {line['to']}" if line.get("to") else ""
         time = datetime.fromisoformat(str(line["time"]))
         rows.append(
-            [str(line["step"]), voice.moment(time), str(line["kind"]), where, about, voice.dim(str(line["index"]))]
+            [
+                str(line["step"]),
+                voice.moment(time),
+                _kind(str(line["kind"])),
+                where,
+                about,
+                voice.dim(str(line["index"])),
+            ]
         )
     if not as_json:
         voice.say(voice.dim(f"run {info.id}   {info.name}   {info.status}   (last column: index)"))
         voice.table(rows)
+
+
+def _kind(kind: str) -> str:
+    colours = {"prompt": "blue", "response": "cyan", "artifact": "green", "approval": "magenta"}
+    return click.style(kind, fg=colours.get(kind))
 
 
 def _when(text: str) -> datetime:

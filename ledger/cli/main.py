@@ -18,8 +18,13 @@ VERBS = {
     "show": ("look", "show an entry, a step or an address"),
     "cat": ("look", "write a content to stdout"),
     "find": ("look", "find the steps that read or made a file"),
+    "query": ("look", "ask the index by SQL"),
     "verify": ("prove", "check that nothing was changed, reordered or removed"),
+    "receipt": ("prove", "write an offline proof of one entry"),
+    "disclose": ("prove", "hand out one content, with its proof"),
     "keys": ("govern", "show keys and readers; change them"),
+    "erase": ("govern", "make the contents of a run unreadable"),
+    "doctor": ("govern", "look after disks, permissions and what is derived"),
 }
 GROUPS = ("record", "look", "prove", "govern")
 _NEARBY = {"run": "record", "add": "append", "check": "verify", "list": "log", "status": "log"}

@@ -2,14 +2,15 @@
 
 import os
 
-from ledger.log import Log
+from ledger import log as base
+from ledger.index.reader import Log
 from ledger.runs import RunInfo, choose
 from ledger.state import Recorded
 from schemas.errors import NotFound, UsageError
 from schemas.ids import is_run_id
 
 
-def open_run(log: Log, text: str | None) -> str:
+def open_run(log: base.Log, text: str | None) -> str:
     """The id of a run that can be appended to; `LEDGER_RUN` where none is named.
 
     Looks among open runs only, so that appending to a long ledger stays quick.
@@ -25,7 +26,7 @@ def open_run(log: Log, text: str | None) -> str:
     return next(id for id in runs if text in id)
 
 
-def _open_infos(log: Log) -> list[RunInfo]:
+def _open_infos(log: base.Log) -> list[RunInfo]:
     from schemas.entries import RunStarted
 
     found = []

@@ -7,7 +7,7 @@ import click
 from ledger.cli import voice
 
 if TYPE_CHECKING:
-    from ledger.log import Log
+    from ledger.index.reader import Log
     from ledger.state import Recorded
 
 _PREVIEW = 2000
@@ -28,7 +28,7 @@ def command(what: str, identity: str | None, where: str | None, as_json: bool) -
       ledger show @:2
     """
     from ledger.cli import names
-    from ledger.log import Log
+    from ledger.index.reader import Log
     from schemas.errors import NotFound
     from schemas.ids import cid_of
 
@@ -79,12 +79,25 @@ def _show(log: "Log", recorded: "Recorded", as_json: bool) -> None:
         voice.out(f"{click.style(name.ljust(width), fg='cyan')}  {shown}")
     if content is not None:
         voice.say(voice.dim(f"— {len(content):,} bytes —"))
+        content = _pretty(content)
         text = _text(content[:_PREVIEW])
         voice.out(text if text is not None else voice.dim("(not text; ledger cat writes it)"))
         if len(content) > _PREVIEW:
             voice.say(voice.dim(f"… the rest: ledger cat {address}"))
     elif why:
         voice.say(voice.dim(f"content not shown: {why}"))
+
+
+def _pretty(content: bytes) -> bytes:
+    """JSON as people read it; anything else as it is."""
+    import msgspec
+
+    if content[:1] not in (b"{", b"["):
+        return content
+    try:
+        return msgspec.json.format(content, indent=2)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return content
 
 
 def _text(content: bytes) -> str | None:

@@ -42,9 +42,11 @@ def command(
 
 
 def _print(report: "Report") -> None:
-    counted = f"{report.entries:,} entries   {report.runs:,} runs   {_span(report)}"
-    if report.sound:
-        voice.out(f"{click.style(report.origin, bold=True)}   {counted}")
+    if report.what != "ledger":
+        counted = report.what
+    else:
+        counted = f"{report.entries:,} entries   {voice.count(report.runs, 'run')}   {_span(report)}"
+    voice.out(f"{click.style(report.origin, bold=True)}   {counted if report.sound else ''}".rstrip())
     seconds = f"({report.seconds:.1f} s)"
     remarks = ", ".join(report.remarks)
     if report.sound:
@@ -58,7 +60,7 @@ def _print(report: "Report") -> None:
         if remarks:
             voice.out(f"also: {remarks}")
     if report.head is not None:
-        saved = "   saved; the next audit starts here" if report.sound else ""
+        saved = "   saved; the next audit starts here" if report.sound and report.what == "ledger" else ""
         voice.out(f"head {report.head.one_line()}{saved}")
     for position, what in enumerate(report.unchecked):
         voice.out(("not checked: " if position == 0 else "             ") + what)

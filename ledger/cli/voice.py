@@ -2,12 +2,16 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 import click
+
+_SOON = 0.5
+"""Seconds after which a bar appears."""
 
 
 def fail(what: str, hint: str = "") -> None:
@@ -47,6 +51,11 @@ def short(run: str) -> str:
     return run[-8:]
 
 
+def count(number: int, what: str) -> str:
+    """`1 run`, `38 runs`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def dim(text: str) -> str:
     """Less important."""
     return click.style(text, dim=True)
@@ -64,20 +73,29 @@ def moment(time: datetime, now: datetime | None = None) -> str:
 
 @contextmanager
 def progress(label: str, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, nothing elsewhere."""
+    """A bar on a terminal, for what takes longer than a moment; it is gone in the end. Nothing elsewhere."""
     if not shown or not sys.stderr.isatty():
         yield lambda done, total: None
         return
-    with click.progressbar(length=1000, label=label, file=sys.stderr, show_eta=True) as bar:
-        done_before = 0
+    began = time.monotonic()
+    drawn = False
 
-        def update(done: int, total: int) -> None:
-            nonlocal done_before
-            now = 1000 * done // max(1, total)
-            bar.update(now - done_before)
-            done_before = now
+    def update(done: int, total: int) -> None:
+        nonlocal drawn
+        passed = time.monotonic() - began
+        if passed < _SOON:
+            return
+        part = min(1.0, done / max(1, total))
+        left = f"{passed / part - passed:,.0f} s left" if part > 0.02 else ""
+        bar = "█" * int(24 * part) + "░" * (24 - int(24 * part))
+        click.echo(f"\r{label} {bar} {part:4.0%}  {left:<16}", nl=False, err=True)
+        drawn = True
 
+    try:
         yield update
+    finally:
+        if drawn:
+            click.echo("\r" + " " * (len(label) + 50) + "\r", nl=False, err=True)
 
 
 def _colour(stream: Any) -> bool:

@@ -1,0 +1,138 @@
+"""`ledger keys`: who may write, approve and read; and changes to that."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from ledger.cli import voice
+
+if TYPE_CHECKING:
+    from ledger.log import Log
+
+
+@click.group("keys", invoke_without_command=True)
+@voice.ledger_option
+@voice.json_option
+@click.pass_context
+def command(context: click.Context, where: str | None, as_json: bool) -> None:
+    """Show the keys of a ledger; or change them. Changes are signed by the owner and recorded.
+
+    \b
+    examples:
+      ledger keys
+      ledger keys grant age1qyqszqgp…             let somebody read
+      ledger keys author ci add                   a key for CI, which can write and not read
+      ledger keys author ci end                   end it, or --at INDEX from where it was stolen
+      ledger keys approver ada add id_ed25519.pub
+    """
+    context.obj = where
+    if context.invoked_subcommand is None:
+        from ledger.log import Log
+
+        with Log.open(where) as log:
+            _show(_describe(log), as_json)
+
+
+def _describe(log: "Log") -> dict[str, Any]:
+    import msgspec
+
+    from ledger import homes
+
+    state = log.chain.state
+    trust, keys = state.trusted().note, state.readable().note
+    return {
+        "origin": log.origin,
+        "owner": state.owner.vkey,
+        "log": trust.log,
+        "authors": [{"name": a.name, **msgspec.to_builtins(a)} for a in trust.authors],
+        "approvers": msgspec.to_builtins(trust.approvers),
+        "root": keys.root,
+        "readers": list(keys.readers),
+        "private": sorted(str(p) for p in homes.keys(log.origin).glob("*") if p.is_file() and p.name != "trust"),
+    }
+
+
+def _show(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        voice.out_json(found)
+        return
+    rows = [["owner", "", found["owner"]], ["log", "", found["log"]]]
+    rows += [["author", _validity(a), a["vkey"]] for a in found["authors"]]
+    rows += [["approver", _validity(a), f"{a['name']}  {a['key']}"] for a in found["approvers"]]
+    rows += [["reader", "", reader] for reader in found["readers"]]
+    rows += [["private", "", path.replace(str(Path.home()), "~", 1)] for path in found["private"]]
+    voice.table([[click.style(name, fg="cyan"), voice.dim(valid), rest] for name, valid, rest in rows])
+
+
+def _validity(item: dict[str, Any]) -> str:
+    return f"from {item['since']}" + (f" until {item['until']}" if item["until"] is not None else "")
+
+
+@command.command("grant")
+@click.argument("recipient")
+@click.pass_obj
+def grant(where: str | None, recipient: str) -> None:
+    """Let RECIPIENT (age1…, or an SSH public key) read everything, what is written already included."""
+    from ledger import govern
+    from ledger.log import Log
+
+    with Log.open(where) as log:
+        govern.grant(log, recipient)
+    voice.say("granted   every root was encrypted to all readers again")
+
+
+@command.command("revoke")
+@click.argument("recipient")
+@click.pass_obj
+def revoke(where: str | None, recipient: str) -> None:
+    """Stop RECIPIENT from reading runs that start from now on. What he could read he may have kept."""
+    from ledger import govern
+    from ledger.log import Log
+
+    with Log.open(where) as log:
+        govern.revoke(log, recipient)
+    voice.say("revoked   for runs that start from now on; what was written stays readable to who had it")
+
+
+@command.command("author")
+@click.argument("name")
+@click.argument("what", type=click.Choice(["add", "end"]))
+@click.argument("vkey", default="")
+@click.option("--at", type=int, metavar="INDEX", help="With end: index from which it no longer counts [default: now].")
+@click.pass_obj
+def author(where: str | None, name: str, what: Literal["add", "end"], vkey: str, at: int | None) -> None:
+    """Add an author's key (made here, or its VKEY), or end it."""
+    from ledger import govern
+    from ledger.log import Log
+
+    with Log.open(where) as log:
+        if what == "add":
+            added, path = govern.add_author(log, name, vkey)
+            voice.out(added.vkey)
+            if path is not None:
+                voice.say(f"private key  {path}   hand it over as a secret: LEDGER_SIGNER=env:NAME or file:PATH")
+        else:
+            ended = govern.end_author(log, name, at)
+            voice.say(f"{name} ended at index {ended.until:,}")
+
+
+@command.command("approver")
+@click.argument("name")
+@click.argument("what", type=click.Choice(["add", "end"]))
+@click.argument("key", default="", metavar="[PUBLIC-KEY|FILE]")
+@click.pass_obj
+def approver(where: str | None, name: str, what: Literal["add", "end"], key: str) -> None:
+    """Let a person's SSH key approve, or end all keys of that person."""
+    from ledger import govern
+    from ledger.log import Log
+
+    if what == "add" and Path(key).is_file():
+        key = Path(key).read_text()
+    with Log.open(where) as log:
+        if what == "add":
+            added = govern.add_approver(log, name, key)
+            voice.say(f"{name} may approve from index {added.since:,} on")
+        else:
+            govern.end_approver(log, name)
+            voice.say(f"{name} may no longer approve")

@@ -1,0 +1,52 @@
+"""`ledger query`: SQL over the index."""
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from ledger.cli import voice
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@click.command("query")
+@click.argument("sql")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@voice.ledger_option
+@voice.json_option
+def command(sql: str, as_csv: bool, where: str | None, as_json: bool) -> None:
+    """Ask the index by SQL (DuckDB). Reads only; contents stay sealed.
+
+    Views: entries, runs, calls, blobs, approvals.
+
+    \b
+    examples:
+      ledger query "SELECT kind, count(*) FROM entries GROUP BY kind"
+      ledger query "SELECT stage, count(*) FROM calls GROUP BY stage" --csv
+      ledger query "DESCRIBE entries"
+    """
+    from ledger.index.reader import Log
+
+    with Log.open(where) as log:
+        table = log.query(sql)
+    if as_csv:
+        from pyarrow import csv
+
+        csv.write_csv(table, sys.stdout.buffer)
+    elif as_json:
+        for row in table.to_pylist():
+            voice.out_json(row)
+    else:
+        _print(table)
+
+
+def _print(table: "pa.Table") -> None:
+    names = [click.style(name, bold=True) for name in table.column_names]
+    voice.table([names, *([_cell(value) for value in row.values()] for row in table.to_pylist())])
+    voice.say(voice.dim(f"{voice.count(table.num_rows, 'row')}"))
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else str(value)

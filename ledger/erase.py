@@ -1,0 +1,98 @@
+"""Erasing a run: its contents become unreadable; that it happened, and when, stays provable."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from ledger.drafts import Detail
+from ledger.log import Log, system_clock
+from ledger.state import Recorded, State
+from schemas.entries import Erasure, references
+from schemas.errors import Erased, LedgerError, Missing, NotFound
+from schemas.ids import run_key_id
+from store import lists
+from store.datakeys import data_name, read_tombstone, tombstone
+from store.seal import Blob
+
+
+class _Grew(LedgerError):
+    """The run got more entries while its keys were being listed."""
+
+
+def erase(log: Log, run: str, reason: str = "") -> tuple[int, int]:
+    """Destroys the data keys of a run. Carries on where an earlier call was interrupted.
+
+    The `erasure` entry is committed first: from then on no writer may use the keys. Then a tombstone that
+    names the entry replaces each key.
+
+    Returns:
+        Index of the entry, and how many keys it destroyed.
+
+    Raises:
+        NotFound: there is no such run.
+    """
+    while True:
+        log.catch_up()
+        entries = list(log.entries(run))
+        if not entries:
+            raise NotFound(f"no run {run}", hint="`ledger log` lists runs")
+        done = next((r for r in log.entries() if isinstance(r.entry, Erasure) and r.entry.of == run), None)
+        if done is not None and isinstance(done.entry, Erasure):
+            index, keys = done.index, done.entry.keys
+            break
+        keys = sorted(set(_keys(log, run, entries)))
+        log.folder.put({_marker(key): b"" for key in keys})
+        try:
+            index = _commit(log, run, reason, keys, entries[-1].index)
+            break
+        except _Grew:
+            continue
+    erased = 0
+    for key in keys:
+        name = data_name(bytes.fromhex(key))
+        data = log.folder.find(name)
+        if data is None or read_tombstone(data, log.origin) is None:
+            log.folder.put({name: tombstone(log.origin, _first(log, key, index))})
+            erased += 1
+        log.blobs.keyring.forget(bytes.fromhex(key))
+        log.folder.delete(_marker(key))
+    return index, erased
+
+
+def _marker(key: str) -> str:
+    return data_name(bytes.fromhex(key)).removesuffix("age") + "erasing"
+
+
+def _first(log: Log, key: str, index: int) -> int:
+    return log.chain.state.history.erased.get(key, index)
+
+
+def _commit(log: Log, run: str, reason: str, keys: list[str], last: int) -> int:
+    detail = []
+    if reason:
+        detail.append(log.blobs.prepare(log.project_key(), msgspec.json.encode(Detail(reason=reason))))
+    entry = Erasure(v=1, time=system_clock(), of=run, keys=keys, detail=detail[0].address if detail else "")
+
+    def validate(state: State, since: list[Recorded]) -> None:
+        if any(getattr(r.entry, "run", "") == run and r.index > last for r in since):
+            raise _Grew("the run grew")
+
+    return log.append_statements([entry], detail, validate)[0].index
+
+
+def _keys(log: Log, run: str, entries: list[Recorded]) -> Iterator[str]:
+    """Ids of the data keys under which a run's own blobs are sealed; never one that runs share."""
+    own = run_key_id(run)
+    if log.folder.size(data_name(own)) is not None:
+        yield own.hex()
+    log.catch_up_places()
+    for recorded in entries:
+        for cid in references(recorded.entry, recorded.raw):
+            try:
+                for _, data in lists.leaves(cid, log.blobs.get):
+                    key = Blob.parse(data).key_id
+                    # A shared key bears a small number, a run's or a writer's own does not.
+                    if key[:8] != bytes(8):
+                        yield key.hex()
+            except (Missing, Erased):
+                continue

@@ -1,0 +1,214 @@
+"""What the owner decides: who may write, who may approve, who may read."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from ledger import homes, note, pins
+from ledger.log import Log, system_clock, system_random
+from ledger.state import Recorded, State
+from schemas.entries import KeysChanged, Known, TrustChanged
+from schemas.errors import Ambiguous, KeyUnusable, NotFound, UsageError
+from schemas.trust import Approver, Author, KeysNote, TrustNote, check_name, check_recipient
+from store import secrets
+from store.datakeys import (
+    NewRoot,
+    data_name,
+    encrypt_root,
+    load_identity,
+    new_root,
+    project_id,
+    recipient,
+    root_name,
+)
+from store.seal import DataKey
+from store.signers import Signer, Verifier
+
+
+def owner_of(log: Log) -> Signer:
+    """The owner's key: `LEDGER_OWNER`, else the one that `init` made.
+
+    Raises:
+        KeyUnusable: it isn't on this machine.
+    """
+    home = homes.keys(log.origin) / "owner.key"
+    uri = os.environ.get("LEDGER_OWNER") or f"file:{home}"
+    signer = Signer.load(uri)
+    if signer.verifier.vkey != log.chain.state.owner.vkey:
+        raise KeyUnusable(f"{uri} is not the owner's key of {log.origin}", hint="name it by LEDGER_OWNER")
+    return signer
+
+
+def add_author(log: Log, name: str, vkey: str = "") -> tuple[Author, Path | None]:
+    """Lets another key sign batches from now on.
+
+    Args:
+        vkey: of a key made elsewhere; one is made here where it is empty.
+
+    Returns:
+        The author, and where the new private key lies.
+    """
+    check_name(name)
+    key_name, path = f"{log.origin}/{name}", None
+    if any(a.name == name and a.until is None for a in log.chain.state.trusted().note.authors):
+        raise UsageError(f"{name} is an author already", hint=f"end the old key first: ledger keys author {name} end")
+    if vkey:
+        if Verifier.parse(vkey).name != key_name:
+            raise UsageError(f"an author's key of this ledger is named {key_name}", hint="make it under that name")
+    else:
+        seed = system_random(32)
+        vkey = Signer(key_name, seed).verifier.vkey
+        path = homes.keys(log.origin) / f"{name}.key"
+        secrets.save(path, Signer.format(key_name, seed))
+    author = Author(vkey, log.chain.state.size)
+    _change_trust(log, lambda old: msgspec.structs.replace(old, authors=(*old.authors, author)))
+    return author, path
+
+
+def end_author(log: Log, name: str, at: int | None = None) -> Author:
+    """Ends an author's key.
+
+    Args:
+        at: index from which it no longer counts; now where absent. An earlier one disowns what was signed since.
+    """
+    found = [a for a in log.chain.state.trusted().note.authors if a.name == name and a.until is None]
+    if not found:
+        raise NotFound(f"no author {name!r} in force", hint="`ledger keys` lists authors")
+    ended = msgspec.structs.replace(found[0], until=log.chain.state.size if at is None else at)
+    # The batch that carries this statement is judged by it: whoever ends his own key signs it one last time.
+    own = log.author_name() == f"{log.origin}/{name}"
+    if own and at is not None:
+        raise UsageError("an author can't disown himself", hint="sign with another author's key: LEDGER_SIGNER")
+    if own:
+        ended = msgspec.structs.replace(ended, until=log.chain.state.size + 2)
+
+    def change(old: TrustNote) -> TrustNote:
+        return msgspec.structs.replace(old, authors=tuple(ended if a == found[0] else a for a in old.authors))
+
+    _change_trust(log, change)
+    return ended
+
+
+def add_approver(log: Log, name: str, key: str) -> Approver:
+    """Lets a person's SSH key approve from now on.
+
+    Args:
+        key: as in `id_ed25519.pub`; the comment is dropped.
+    """
+    check_name(name)
+    words = key.split()
+    if len(words) < 2 or words[0] not in ("ssh-ed25519", "sk-ssh-ed25519@openssh.com"):
+        raise UsageError("not an Ed25519 SSH public key", hint="the content of id_ed25519.pub or id_ed25519_sk.pub")
+    approver = Approver(name, f"{words[0]} {words[1]}", log.chain.state.size)
+    if any(a.key == approver.key and a.until is None for a in log.chain.state.trusted().note.approvers):
+        raise UsageError("this key may approve already", hint="`ledger keys` lists approvers")
+    _change_trust(log, lambda old: msgspec.structs.replace(old, approvers=(*old.approvers, approver)))
+    return approver
+
+
+def end_approver(log: Log, name: str) -> None:
+    """Ends all keys of a person."""
+    size = log.chain.state.size
+    if not any(a.name == name and a.until is None for a in log.chain.state.trusted().note.approvers):
+        raise NotFound(f"no approver {name!r} in force", hint="`ledger keys` lists approvers")
+
+    def change(old: TrustNote) -> TrustNote:
+        approvers = tuple(
+            msgspec.structs.replace(a, until=size) if a.name == name and a.until is None else a for a in old.approvers
+        )
+        return msgspec.structs.replace(old, approvers=approvers)
+
+    _change_trust(log, change)
+
+
+def _change_trust(log: Log, change: Callable[[TrustNote], TrustNote]) -> None:
+    old = log.chain.state.trusted().note
+    text = msgspec.structs.replace(change(old), serial=old.serial + 1).format()
+    entry = TrustChanged(v=1, time=system_clock(), note=note.sign(text, owner_of(log)).decode())
+
+    def validate(state: State, since: list[Recorded]) -> None:
+        if state.trusted().note != old:
+            raise Ambiguous(
+                "somebody changed who is trusted at the same moment", hint="look at `ledger keys`; try again"
+            )
+
+    log.append_statements([entry], [], validate)
+
+
+def grant(log: Log, text: str) -> None:
+    """Lets another recipient read everything, what is written already included.
+
+    Raises:
+        CannotTell: this identity opens no root, so it has nothing to hand on.
+    """
+    text = _recipient(text)
+    roots = log.blobs.keyring.open_roots(load_identity(log.blobs.keyring.identity or _no_identity()))
+    with _governing(log):
+        old = log.chain.state.readable().note
+        missing = set(range(old.root + 1)) - roots.keys()
+        if missing:
+            raise KeyUnusable("this identity does not open every root, so it can't hand them on", hint="ask a reader")
+        readers = old.readers if text in old.readers else (*old.readers, text)
+        if readers != old.readers:
+            _change_keys(log, old, msgspec.structs.replace(old, readers=readers))
+        for number, root in roots.items():
+            made = NewRoot(str(root.to_public()), str(root))
+            log.folder.put({root_name(number): encrypt_root(made, list(readers))})
+
+
+def revoke(log: Log, text: str) -> None:
+    """Stops a recipient from reading what runs that start from now on write. What he could read, he may have kept."""
+    text = _recipient(text)
+    with _governing(log):
+        old = log.chain.state.readable().note
+        if text not in old.readers:
+            raise NotFound("no such reader", hint="`ledger keys` lists readers")
+        readers = tuple(r for r in old.readers if r != text)
+        if not readers:
+            raise UsageError("the last reader can't be revoked", hint="grant another one first")
+        root, number = new_root(), old.root + 1
+        secret = system_random(32)
+        log.folder.put(
+            {
+                root_name(number): encrypt_root(root, list(readers)),
+                data_name(project_id(number)): log.blobs.keyring.encrypt(secret, root.recipient),
+            }
+        )
+        project = DataKey(project_id(number), secret).commitment
+        new = msgspec.structs.replace(old, root=number, recipient=root.recipient, project=project, readers=readers)
+        _change_keys(log, old, new)
+
+
+def _recipient(text: str) -> str:
+    words = text.split()
+    text = " ".join(words[:2]) if text.startswith("ssh-") else text.strip()
+    recipient(check_recipient(text))
+    return text
+
+
+def _no_identity() -> str:
+    raise KeyUnusable("no identity: nothing can be handed on", hint="name one by LEDGER_IDENTITY")
+
+
+@contextmanager
+def _governing(log: Log) -> Iterator[None]:
+    """One process of this machine at a time rewrites roots, and it starts from the newest statement."""
+    tmp = log.path / "tmp"
+    tmp.mkdir(mode=0o700, exist_ok=True)
+    with pins.locked(tmp / "govern.lock"):
+        log.catch_up()
+        yield
+
+
+def _change_keys(log: Log, old: KeysNote, new: KeysNote) -> None:
+    text = msgspec.structs.replace(new, serial=old.serial + 1).format()
+    entries: list[Known] = [KeysChanged(v=1, time=system_clock(), note=note.sign(text, owner_of(log)).decode())]
+
+    def validate(state: State, since: list[Recorded]) -> None:
+        if state.readable().note != old:
+            raise Ambiguous("somebody changed who can read at the same moment", hint="look at `ledger keys`; try again")
+
+    log.append_statements(entries, [], validate)

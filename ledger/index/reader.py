@@ -1,0 +1,178 @@
+"""A ledger, open, with its index: runs, queries, and where bytes were used."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ledger import homes, log
+from ledger.run import Run
+from ledger.runs import RunInfo
+from ledger.state import Recorded
+from schemas.entries import decode
+from schemas.errors import CannotTell, Erased, Missing, NotFound, UsageError
+from store import pack
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+    from ledger.index.segments import Segments
+
+VIEWS = {
+    "entries": "SELECT * FROM entries_in_packs",
+    "runs": """SELECT run, min("index") AS "index", min(time) AS started,
+        max(time) FILTER (kind = 'run.finished') AS finished,
+        CASE WHEN run IN (SELECT "of" FROM entries_in_packs WHERE kind = 'erasure') THEN 'erased'
+             ELSE coalesce(max(status) FILTER (kind = 'run.finished'), 'open') END AS status,
+        max(step) AS steps, count(*) FILTER (kind = 'prompt') AS prompts,
+        count(*) FILTER (kind = 'response') AS responses, count(*) FILTER (kind = 'artifact') AS artifacts,
+        arg_min(detail, "index") FILTER (kind = 'run.started') AS detail,
+        coalesce(arg_max(detail, "index") FILTER (kind = 'artifact'), '') AS made
+        FROM entries_in_packs WHERE run <> '' GROUP BY run""",
+    "calls": """SELECT p.run, p.step, p.stage, p.lane, p.task, p.model, p."index" AS prompt, r."index" AS response,
+        p.content AS asked, r.content AS answered, p.time AS started, r.time AS ended
+        FROM entries_in_packs p LEFT JOIN entries_in_packs r ON r."to" = p."index" AND r.kind = 'response'
+        WHERE p.kind = 'prompt'""",
+    "blobs": "SELECT 'artifact://' || lower(hex(cid)) AS address, pack, size, outside FROM blobs_in_packs",
+    "approvals": "SELECT \"index\", time, run, step, request FROM entries_in_packs WHERE kind = 'approval'",
+}
+"""The views of `ledger query`."""
+
+
+class Log(log.Log):
+    """A ledger, open, as `ledger.open` gives it."""
+
+    _index: "Segments | None" = None
+
+    def query(self, sql: str) -> "pa.Table":
+        """Asks the index: one SELECT over the views `entries runs calls blobs approvals`.
+
+        Raises:
+            UsageError: it is no SELECT, or DuckDB refuses it.
+        """
+        import duckdb
+
+        with self._connection() as connection:
+            try:
+                statements = duckdb.extract_statements(sql)
+                allowed = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+                if len(statements) != 1 or statements[0].type not in allowed:
+                    raise UsageError("one SELECT at a time", hint="views: " + ", ".join(VIEWS))
+                return connection.sql(sql).to_arrow_table()
+            except duckdb.Error as error:
+                raise UsageError(str(error).split("\n")[0], hint="views: " + ", ".join(VIEWS)) from None
+
+    def runs(self, since: datetime | None = None) -> list[RunInfo]:
+        """Runs, newest first, with the names that this identity can read.
+
+        Args:
+            since: leave out those that started before.
+        """
+        found = []
+        self.catch_up_places()
+        for row in self.query('SELECT * FROM runs ORDER BY "index" DESC').to_pylist():
+            if since is None or row["started"] >= since:
+                row["id"] = row.pop("run")
+                row["detail"] = row["detail"] or ""
+                found.append(RunInfo(**row, name=self.detail(row["detail"]).name))
+        return found
+
+    def entries(self, run: str | Run | None = None) -> Iterator[Recorded]:
+        """Entries in order, of one run or of all."""
+        if run is None:
+            yield from super().entries()
+            return
+        id = run.id if isinstance(run, Run) else run
+        for number, rows in self._by_pack("run = ?", [id]):
+            found = pack.parse(self.folder.get(pack.name(number)))
+            for index in rows:
+                raw = found.leaves[index - found.size]
+                yield Recorded(index, decode(raw), raw)
+
+    def find(self, source: Path | bytes) -> Iterator[Recorded]:
+        """Entries whose content is this file, or these bytes: of all data keys that this identity opens."""
+        hashers = []
+        for name in self.folder.list("keys/data"):
+            if not name.endswith(".age"):
+                continue
+            try:
+                hashers.append(self.blobs.keyring.open(bytes.fromhex(Path(name).stem)).hasher())
+            except (Erased, Missing, CannotTell):
+                continue
+        if not hashers:
+            raise CannotTell("this identity opens no data key: contents can't be compared", hint="--identity URI")
+        for piece in _pieces(source):
+            for hasher in hashers:
+                hasher.update(piece)
+        digests = [hasher.hexdigest() for hasher in hashers]
+        for number, rows in self._by_pack("list_contains(?::VARCHAR[], digest)", [digests]):
+            found = pack.parse(self.folder.get(pack.name(number)))
+            for index in rows:
+                raw = found.leaves[index - found.size]
+                yield Recorded(index, decode(raw), raw)
+
+    def _by_pack(self, condition: str, values: list[Any]) -> list[tuple[int, list[int]]]:
+        # The condition is one of ours; what users give is bound.
+        text = f'SELECT pack, list("index" ORDER BY "index") FROM entries WHERE {condition} GROUP BY pack ORDER BY pack'  # noqa: S608
+        with self._connection() as connection:
+            return connection.execute(text, values).fetchall()
+
+    @contextmanager
+    def _connection(self) -> Iterator["duckdb.DuckDBPyConnection"]:
+        """DuckDB over the index, closed to everything else."""
+        import duckdb
+
+        from ledger.index.segments import Segments
+
+        if self._index is None:
+            self._index = Segments(homes.cache(self.origin) / self.chain.state.owner.key_id.hex(), self.folder)
+        index = self._index
+        index.catch_up(self.chain.state.packs)
+        settings: dict[str, Any] = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+        connection = duckdb.connect(":memory:", config=settings)
+        try:
+            for again in (False, True):
+                try:
+                    _define(connection, index)
+                    break
+                except (duckdb.Error, OSError):
+                    if again:
+                        raise
+                    index.drop()
+                    index.catch_up(self.chain.state.packs)
+            connection.execute("SET allowed_directories = [" + _quoted(str(index.home)) + "]")
+            connection.execute("SET enable_external_access = false")
+            connection.execute("SET lock_configuration = true")
+            yield connection
+        finally:
+            connection.close()
+
+
+def _define(connection: "duckdb.DuckDBPyConnection", index: "Segments") -> None:
+    """The views over segments and tail."""
+    for what, tail in (("entries", index.tail_entries), ("blobs", index.tail_blobs)):
+        connection.register(f"{what}_tail", tail)
+        parts = [f"FROM {what}_tail"]
+        if paths := index.paths(what):
+            parts.insert(0, f"FROM read_parquet([{', '.join(map(_quoted, paths))}])")
+        connection.execute(f"CREATE OR REPLACE VIEW {what}_in_packs AS " + " UNION ALL ".join(parts))
+    for name, text in VIEWS.items():
+        connection.execute(f"CREATE OR REPLACE VIEW {name} AS {text}")
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _pieces(source: Path | bytes) -> Iterator[bytes]:
+    if isinstance(source, bytes):
+        yield source
+        return
+    try:
+        with source.open("rb") as file:
+            while piece := file.read(1 << 20):
+                yield piece
+    except OSError as error:
+        raise NotFound(f"{source}: {(error.strerror or '').lower()}", hint="check the path") from None
