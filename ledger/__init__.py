@@ -11,8 +11,8 @@ Nothing heavy is imported before it is used.
 """
 
 import importlib
-import importlib.util
-from pathlib import Path
+import os
+from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -20,11 +20,11 @@ __version__ = "0.1.0"
 
 def _check_neighbours() -> None:
     """Our other packages have common names; another project's of that name would be mistaken for ours."""
-    home = Path(__file__).resolve().parent.parent
+    home = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     for name in ("schemas", "store", "policies", "replay"):
-        spec = importlib.util.find_spec(name)
+        spec = PathFinder.find_spec(name)
         found = spec.origin if spec else None
-        if found is None or Path(found).resolve().parent.parent != home:
+        if found is None or os.path.dirname(os.path.dirname(os.path.realpath(found))) != home:
             raise ImportError(
                 f"agent-ledger needs its own package {name!r}, but {found or 'none'} would be imported;"
                 " rename or move what is in the way, or install agent-ledger in an environment of its own"

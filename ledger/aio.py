@@ -15,7 +15,7 @@ from typing import Literal, Self
 
 from ledger import log as threads
 from ledger.commit import Appended, Draft
-from ledger.drafts import Content, Drafts, Item, new_run
+from ledger.drafts import Content, Drafts, Item, RootChanged, new_run
 from ledger.receipt import Receipt
 from ledger.run import chunks, name_of
 from ledger.writer import Writer
@@ -54,7 +54,7 @@ class Run:
         return await self._one(Item(kind="approval", content=signed))
 
     async def append_many(self, items: Iterable[Item]) -> list[Appended]:
-        """Appends many things in few commits. Groups of 1,024 are all or nothing each."""
+        """Appends many things in few commits. Groups of up to 1,024 are all or nothing each."""
         found: list[Appended] = []
         for chunk in chunks(items):
             draft = await asyncio.to_thread(self._drafts.items, chunk)
@@ -124,10 +124,14 @@ class Log:
     async def run(self, name: str = "", *, stage: str = "", lane: str = "", task: str = "") -> Run:
         """Starts a run."""
         writer = self.sync.writer
-        id = new_run(writer)
-        draft = await asyncio.to_thread(Drafts(writer, id, stage, lane, task).start, name)
-        await self._committing.commit(draft)
-        return Run(self._committing, id, stage, lane, task)
+        while True:
+            id = new_run(writer)
+            draft = await asyncio.to_thread(Drafts(writer, id, stage, lane, task).start, name)
+            try:
+                await self._committing.commit(draft)
+            except RootChanged:
+                continue
+            return Run(self._committing, id, stage, lane, task)
 
     async def resume(self, run: str | Run) -> Run:
         """An open run, from its id."""

@@ -28,7 +28,8 @@ def sign(origin: str, head: Head, count: int, author: Signer) -> bytes:
 def check(raw: bytes, origin: str, head: Head, count: int, authors: list[Verifier]) -> Verifier:
     """The author of a signature leaf at this place.
 
-    The text is compared whole, so that it holds at one place of one log only.
+    The text is compared whole, so that it holds at one place of one log only. There is one signature line and
+    one spelling: the last leaf of a log is covered by nothing later, and must not be malleable.
 
     Raises:
         NotSound: it is no signature leaf for this place, or of none of these authors (step 5).
@@ -42,4 +43,7 @@ def check(raw: bytes, origin: str, head: Head, count: int, authors: list[Verifie
         raise NotSound(f"a signature leaf does not hold: {error.what}", step=5) from None
     if not found:
         raise NotSound("a signature leaf is of no author who is trusted there", step=5)
+    line = signed.signatures[0]
+    if raw != f"{signed.text}\n{note.line_of(found[0], line.signature)}".encode():
+        raise NotSound("a signature leaf is not in its only spelling", step=5)
     return found[0]

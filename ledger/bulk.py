@@ -1,7 +1,6 @@
 """Bringing in many records at once, from NDJSON; they are marked as imported."""
 
 import base64
-import binascii
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,11 +8,13 @@ from pathlib import Path
 import msgspec
 
 from ledger.commit import Draft
-from ledger.drafts import Content, Drafts, Item, Kind
+from ledger.drafts import Content, Drafts, Item, Kind, signed
 from ledger.log import Log
+from policies import sshsig
 from schemas.errors import LedgerError, Malformed, NotFound
 
 _CHUNK = 1024
+_BYTES = 24 << 20
 _LONGEST = 64 << 20
 
 
@@ -67,27 +68,30 @@ def bring_in(
     result = Imported()
     for number, line in _lines(path):
         try:
-            _item(path, line)
+            _check(log, *_item(path, line))
         except LedgerError as error:
             what = f"{path.name}, line {number}: {error.what}"
             if not keep_going:
                 raise Malformed(what, hint="nothing was appended; --keep-going leaves such lines out") from None
             result.skipped.append(what)
-    total, done = path.stat().st_size, 0
+    total, done, size = path.stat().st_size, 0, 0
     waiting: list[Draft] = []
     runs: dict[str, str] = {}
     for _, line in _lines(path):
         done += len(line)
         try:
             parsed, item = _item(path, line)
+            _check(log, parsed, item)
         except LedgerError:
             continue
         if parsed.run not in runs:
             _commit(log, waiting, result)
             runs[parsed.run] = log.run(parsed.run, imported=True).id
         waiting.append(Drafts(log.writer, runs[parsed.run], parsed.stage, parsed.lane, parsed.task, True).items([item]))
-        if len(waiting) == _CHUNK:
+        size += sum(len(blob.data) for prepared in waiting[-1].contents for blob in prepared.inside)
+        if len(waiting) == _CHUNK or size > _BYTES:
             _commit(log, waiting, result)
+            size = 0
             if progress is not None:
                 progress(done, total)
     _commit(log, waiting, result)
@@ -113,6 +117,16 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise NotFound(f"{path}: {(error.strerror or '').lower()}", hint="check the path") from None
 
 
+def _check(log: Log, line: Line, item: Item) -> None:
+    """Refuses now what the commit would refuse later."""
+    if max(map(len, (line.stage, line.lane, line.task, line.model))) > 200:
+        raise Malformed("stage, lane, task and model have at most 200 characters")
+    if item.kind == "approval":
+        request, signature = signed(item.content)
+        state = log.chain.state
+        sshsig.verify(signature, sshsig.digest(request), list(state.trusted().approvers_at(state.size)))
+
+
 def _item(file: Path, raw: bytes) -> tuple[Line, Item]:
     try:
         line = _decoder.decode(raw)
@@ -122,17 +136,26 @@ def _item(file: Path, raw: bytes) -> tuple[Line, Item]:
         raise Malformed("exactly one of text, base64 and path must be there")
     if line.time is not None and line.time.tzinfo is None:
         raise Malformed("time has no zone")
-    content: Content = line.text or ""
-    if line.base64 is not None:
-        try:
-            content = base64.b64decode(line.base64, validate=True)
-        except binascii.Error:
-            raise Malformed("base64 is malformed") from None
-    elif line.path is not None:
-        content = file.parent / line.path
-        if not content.is_file():
-            raise Malformed(f"no file {line.path}")
-    time = line.time.astimezone(UTC) if line.time else None
+    try:
+        time = line.time.astimezone(UTC) if line.time else None
+        content = _content(file, line)
+    except (ValueError, OverflowError, OSError) as error:
+        raise Malformed(f"content or time is malformed: {type(error).__name__}") from None
     name = line.name or (Path(line.path).name if line.path else "")
-    item = Item(kind=line.kind, content=content, name=name, media_type=line.media_type, model=line.model, time=time)
-    return line, item
+    for text in (line.run, name, line.media_type):
+        if not text.isprintable() and any("\ud800" <= c <= "\udfff" for c in text):
+            raise Malformed("a text holds what is no character")
+    return line, Item(
+        kind=line.kind, content=content, name=name, media_type=line.media_type, model=line.model, time=time
+    )
+
+
+def _content(file: Path, line: Line) -> Content:
+    if line.base64 is not None:
+        return base64.b64decode(line.base64, validate=True)
+    if line.path is None:
+        return line.text or ""
+    path = file.parent / line.path
+    if not path.is_file():
+        raise Malformed(f"no file {line.path}")
+    return path

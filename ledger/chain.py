@@ -1,5 +1,6 @@
 """The packs of a ledger in order: where they end, what came since, what is between two sizes."""
 
+import os
 from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -81,6 +82,8 @@ class Chain:
         self.checkpoint = b""
         self.published = 0
         self.embedded = b""
+        self._foreign = ""
+        self._foreign_from = os.path.dirname(pack.name(max(0, state.packs - 1)))
         self._roots: dict[int, bytes] = {}
         self._recent: deque[Stretch] = deque()
         self._remembered = 0
@@ -115,8 +118,27 @@ class Chain:
         return found
 
     def take(self, found: pack.Pack) -> Proven:
-        """Takes in the next pack."""
+        """Proves the next pack, and takes it in."""
         proven = self.state.prove(found)
+        self._foreign = pack.name(found.number)
+        self.adopt(self.state, proven)
+        return proven
+
+    def settle(self) -> None:
+        """Makes the names of packs that others created durable, before anything lasting speaks of them.
+
+        Their writer may have died before its own sync; a power cut would take the pack back, and leave a pin,
+        a checkpoint or a table of places that knows it.
+        """
+        name, self._foreign = self._foreign, ""
+        if name and os.access(self.folder.path, os.W_OK):
+            self.folder.sync(name)
+            if self._foreign_from != os.path.dirname(name):
+                self.folder.sync(f"{self._foreign_from}/x")
+
+    def adopt(self, state: State, proven: Proven) -> None:
+        """Goes on from a state in which the next pack is proven."""
+        self.state, found = state, proven.pack
         for recorded in proven.entries:
             self.state.history.add(recorded.index, recorded.entry)
         self.embedded = found.checkpoint or self.embedded
@@ -124,7 +146,14 @@ class Chain:
         if self.places.covered == found.number:
             self.places.covered += 1
         self._remember(proven)
-        return proven
+
+    def check_last(self) -> None:
+        """Looks whether the pack that the next one builds on is still what was proven.
+
+        Raises:
+            RolledBack: it is gone, or another lies in its place.
+        """
+        pins.check(self.state, self.folder)
 
     def _remember(self, proven: Proven) -> None:
         self._recent.append(Stretch(proven.pack.size, proven.pack.leaves, proven.hashes))

@@ -61,6 +61,8 @@ class Checkpoint(NamedTuple):
         if len(lines) != 4 or lines[3]:
             raise Malformed("a checkpoint does not have three lines")
         found = cls(lines[0], Head.parse(lines[1], lines[2]), raw)
+        if lines[0] != log.name:
+            raise Malformed("a checkpoint is of another log")
         if not signed.signed_by([log]):
             raise Malformed("a checkpoint is not signed by the log key")
         return found

@@ -14,10 +14,10 @@ from ledger import batch
 from ledger.chain import Chain
 from ledger.checkpoint import Head
 from ledger.merkle import leaf_hash
-from ledger.state import Recorded, State
+from ledger.state import Proven, Recorded, State
 from policies.history import OpenRun
-from schemas.entries import Entry, Known, RunFinished, RunStarted, encode
-from schemas.errors import Erased, LedgerError, OutcomeUnknown, RunClosed, TooLarge
+from schemas.entries import Entry, Known, Response, RunFinished, RunStarted, decode, encode
+from schemas.errors import Erased, KeyUnusable, LedgerError, Malformed, NotSound, OutcomeUnknown, RunClosed, TooLarge
 from store import pack
 from store.blobs import Prepared
 from store.datakeys import Random
@@ -74,11 +74,18 @@ class Draft:
 
     @classmethod
     def joined(cls, drafts: "list[Draft]") -> "Draft":
-        """One draft of several without conditions, in order."""
+        """One draft of several, in order; all their conditions must hold."""
+        conditions = [draft.validate for draft in drafts if draft.validate is not None]
+
+        def validate(state: State, since: list[Recorded]) -> None:
+            for condition in conditions:
+                condition(state, since)
+
         return cls(
             [entry for draft in drafts for entry in draft.entries],
             [prepared for draft in drafts for prepared in draft.contents],
             [address for draft in drafts for address in draft.addresses],
+            validate,
         )
 
     @property
@@ -185,14 +192,25 @@ class Committer:
             group, waiting = self._gather(waiting)
             if not group.drafts:
                 continue
+            self.chain.check_last()
             data = self._build(group)
+            trial = self.chain.state.copy()
+            try:
+                proven = trial.prove(pack.parse(data))
+            except NotSound as error:
+                # What nobody could prove must not be committed: it would end the log for everybody.
+                for draft, _, _ in group.drafts:
+                    draft.refuse(
+                        KeyUnusable(f"{self.author.name} may not write here: {error.what}", hint="ledger keys")
+                    )
+                continue
             name = pack.name(self.chain.state.packs)
             if self.chain.state.packs and not self.chain.state.packs % 256:
                 # The folder before this one holds the pack that we build on; its name must not be lost alone.
                 self.chain.folder.sync(pack.name(self.chain.state.packs - 1))
             # An answer may be lost and the put repeated: what lies there then is ours.
             if self.chain.folder.create(name, data) or self.chain.folder.get(name) == data:
-                self._acknowledge(group, data)
+                self._acknowledge(group, trial, proven)
             else:
                 with self._lock:
                     since = [recorded for proven in self.chain.catch_up() for recorded in proven.entries]
@@ -243,8 +261,20 @@ class Committer:
         for entry in draft.entries:
             step = self._next_step(entry, runs) if entry.run else 0
             leaves.append(encode(msgspec.structs.replace(entry, step=step) if step else entry))
+            try:
+                decode(leaves[-1])
+            except NotSound as error:
+                # What verify would refuse for ever is refused now.
+                raise Malformed(error.what, hint="labels have at most 200 characters") from None
+            if isinstance(entry, Response) and entry.to:
+                self._check_prompt(entry)
             steps.append(step)
         return steps, leaves
+
+    def _check_prompt(self, entry: Response) -> None:
+        run = self.chain.state.history.runs.get(entry.run)
+        if run is None or not run.asked(entry.to):
+            raise Malformed(f"entry {entry.to} is no prompt of this run", hint="`ledger log RUN` shows its prompts")
 
     def _next_step(self, entry: Entry, runs: dict[str, OpenRun | None]) -> int:
         if entry.run not in runs:
@@ -293,10 +323,10 @@ class Committer:
             [*group.leaves, signature],
         )
 
-    def _acknowledge(self, group: _Group, data: bytes) -> None:
+    def _acknowledge(self, group: _Group, state: State, proven: Proven) -> None:
         first = self.chain.state.size
         with self._lock:
-            self.chain.take(pack.parse(data))
+            self.chain.adopt(state, proven)
         self.committed()
         for draft, at, steps in group.drafts:
             result = [

@@ -13,6 +13,7 @@ from schemas.trust import Author, KeysNote, TrustNote, TrustRoot
 from store import secrets
 from store.blobs import Prepared
 from store.datakeys import Keyring, data_name, encrypt_root, new_root, project_id, root_name
+from store.durable import storage_errors
 from store.folder import Folder
 from store.seal import DataKey
 from store.signers import Signer
@@ -46,6 +47,12 @@ def create(path: Path | str = FOLDER, *, origin: str | None = None) -> TrustRoot
     names = {"owner": origin, "log": origin, "author": f"{origin}/{AUTHOR}"}
     owner, log, author = (Signer(names[role], seeds[role]) for role in ("owner", "log", "author"))
     identity = pyrage.x25519.Identity.generate()
+    # The folder first: where it can't be made, no keys are left behind.
+    try:
+        with storage_errors(path):
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except (FileExistsError, NotADirectoryError, FileNotFoundError):
+        raise UsageError(f"{path}: no folder can be made there", hint="name another folder") from None
     home = homes.keys(origin)
     for role, seed in seeds.items():
         secrets.save(home / f"{role}.key", Signer.format(names[role], seed))
@@ -53,8 +60,8 @@ def create(path: Path | str = FOLDER, *, origin: str | None = None) -> TrustRoot
     trust = TrustRoot(owner.verifier.vkey)
     secrets.save(home / "trust", trust.owner)
 
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder = Folder(path)
+    folder.disk.sync_folder(str(path.absolute().parent))
     root, project = new_root(), system_random(32)
     readers = (str(identity.to_public()),)
     folder.put(

@@ -12,10 +12,11 @@ from ledger import homes, pins
 from ledger.log import Log
 from ledger.publisher import publish
 from ledger.tiles import Builder
-from schemas.errors import KeyUnusable, LedgerError
+from schemas.errors import CannotTell, KeyUnusable, NotSound
 from store import pack
 from store.blobs import large_name
-from store.datakeys import read_tombstone
+from store.datakeys import load_identity, read_tombstone, root_name
+from store.signers import Signer
 
 _A_DAY = 86_400
 _LOW_SPACE = 1 << 30
@@ -46,7 +47,7 @@ def examine(log: Log) -> Iterator[Finding]:
     yield Finding(
         published,
         "checkpoint published" if published else "checkpoint lags, or is not there",
-        "ledger doctor --rebuild",
+        "" if published else "ledger doctor --rebuild",
     )
     leftovers = list(_leftovers(log))
     yield Finding(not leftovers, f"{len(leftovers):,} leftovers", "ledger doctor --gc" if leftovers else "")
@@ -74,12 +75,24 @@ def _permissions(log: Log) -> Iterator[Finding]:
 def _keys(log: Log) -> Iterator[Finding]:
     home = homes.keys(log.origin)
     for name in ("owner.key", "log.key", "author.key", "identity.txt"):
-        if not (home / name).exists():
+        path = home / name
+        if not path.exists():
             yield Finding(True, f"no {name} on this machine")
+            continue
+        try:
+            load_identity(f"file:{path}") if name == "identity.txt" else Signer.load(f"file:{path}")
+        except KeyUnusable as error:
+            yield Finding(False, error.what, error.hint)
+    missing = [n for n in range(log.chain.state.readable().note.root + 1) if log.folder.size(root_name(n)) is None]
+    if missing:
+        yield Finding(False, f"{root_name(missing[0])} is missing", "restore keys/ from a backup")
     try:
-        yield Finding(True, f"the identity opens the roots: {len(log.blobs.keyring.roots()):,}")
-    except (KeyUnusable, LedgerError) as error:
-        yield Finding(True, error.what, error.hint)
+        opened = len(log.blobs.keyring.roots())
+        yield Finding(True, f"the identity opens the roots: {opened:,}")
+    except CannotTell as error:
+        yield Finding(not log.blobs.keyring.identity, error.what, error.hint)
+    except (KeyUnusable, NotSound) as error:
+        yield Finding(False, error.what, error.hint)
 
 
 def rebuild(log: Log) -> None:
@@ -87,7 +100,7 @@ def rebuild(log: Log) -> None:
     import shutil
 
     log.places.close()
-    shutil.rmtree(homes.cache(log.origin), ignore_errors=True)
+    shutil.rmtree(homes.cache(log.origin) / log.chain.state.owner.key_id.hex(), ignore_errors=True)
     if log.publisher.log is None:
         raise KeyUnusable("no log key on this machine: tiles can't be published", hint="run it where the log key is")
     tmp = log.path / "tmp"

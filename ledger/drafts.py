@@ -12,7 +12,7 @@ from ledger.state import Recorded, State, check_approval
 from ledger.writer import Writer
 from policies import sshsig
 from schemas.entries import Approval, Artifact, Prompt, Response, RunFinished, RunStarted
-from schemas.errors import Malformed, NotSound
+from schemas.errors import LedgerError, Malformed, NotSound
 from schemas.ids import new_run_id
 from store.blobs import Prepared
 from store.seal import DataKey
@@ -51,9 +51,12 @@ class Detail(msgspec.Struct, frozen=True, omit_defaults=True):
 def _bytes(content: Content) -> bytes | Path:
     if isinstance(content, bytes | Path):
         return content
-    if isinstance(content, str):
-        return content.encode()
-    return msgspec.json.encode(content)
+    try:
+        return content.encode() if isinstance(content, str) else msgspec.json.encode(content)
+    except UnicodeEncodeError:
+        raise Malformed("a text holds what is no character", hint="give it as bytes") from None
+    except (TypeError, msgspec.MsgspecError) as error:
+        raise Malformed(f"content is no JSON: {error}", hint="text, bytes, a file, or what JSON can hold") from None
 
 
 class Drafts:
@@ -88,7 +91,7 @@ class Drafts:
     def _detail(self, key: DataKey, detail: Detail) -> list[Prepared]:
         if detail == Detail():
             return []
-        return [self.writer.blobs.prepare(key, msgspec.json.encode(detail))]
+        return [self.writer.blobs.prepare(key, bytes(_bytes(msgspec.to_builtins(detail))))]
 
     def start(self, name: str) -> Draft:
         """The run begins: makes its data key."""
@@ -96,7 +99,7 @@ class Drafts:
         sealed = self._detail(key, Detail(name=name))
         address = sealed[0].address if sealed else ""
         entry = RunStarted(**self._common(), key=key.commitment, detail=address)
-        return Draft([entry], sealed, [""])
+        return Draft([entry], sealed, [""], _same_root(self.writer.chain.state.readable().note.root))
 
     def finish(self, status: Literal["succeeded", "failed"], reason: str) -> Draft:
         """The run ends."""
@@ -137,11 +140,7 @@ class Drafts:
         return Draft(list(entries), contents, addresses, validate)
 
     def _approval(self, key: DataKey, item: Item) -> tuple[Approval, Prepared]:
-        content = item.content
-        if isinstance(content, Path):
-            request, signature = _signed_file(content)
-        else:
-            request, signature = sshsig.split(bytes(_bytes(content)))
+        request, signature = signed(item.content)
         prepared = self.writer.blobs.prepare(key, request)
         return (
             Approval(
@@ -152,6 +151,17 @@ class Drafts:
             ),
             prepared,
         )
+
+
+def signed(content: Content) -> tuple[bytes, bytes]:
+    """A request and its signature's binary form.
+
+    Raises:
+        Malformed: there is no signature.
+    """
+    if isinstance(content, Path):
+        return _signed_file(content)
+    return sshsig.split(bytes(_bytes(content)))
 
 
 def _signed_file(path: Path) -> tuple[bytes, bytes]:
@@ -166,6 +176,18 @@ def _signed_file(path: Path) -> tuple[bytes, bytes]:
     except OSError as error:
         raise Malformed(f"{path}: {(error.strerror or '').lower()}", hint="check the path") from None
     return sshsig.split(data)
+
+
+class RootChanged(LedgerError):
+    """Somebody was revoked while a run started: its data key would be readable to him."""
+
+
+def _same_root(root: int) -> Validate:
+    def validate(state: State, since: list[Recorded]) -> None:
+        if state.readable().note.root != root:
+            raise RootChanged("the root changed", hint="start again")
+
+    return validate
 
 
 def _approvers_still_trusted(approvals: list[Approval]) -> Validate:

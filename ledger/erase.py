@@ -9,7 +9,7 @@ from ledger.log import Log, system_clock
 from ledger.state import Recorded, State
 from schemas.entries import Erasure, references
 from schemas.errors import Erased, LedgerError, Missing, NotFound
-from schemas.ids import run_key_id
+from schemas.ids import is_run_id, run_key_id
 from store import lists
 from store.datakeys import data_name, read_tombstone, tombstone
 from store.seal import Blob
@@ -31,28 +31,31 @@ def erase(log: Log, run: str, reason: str = "") -> tuple[int, int]:
     Raises:
         NotFound: there is no such run.
     """
+    if not is_run_id(run):
+        raise NotFound(f"not a run id: {run[:60]!r}", hint="`ledger log` lists runs")
     while True:
         log.catch_up()
         entries = list(log.entries(run))
         if not entries:
             raise NotFound(f"no run {run}", hint="`ledger log` lists runs")
-        done = next((r for r in log.entries() if isinstance(r.entry, Erasure) and r.entry.of == run), None)
-        if done is not None and isinstance(done.entry, Erasure):
-            index, keys = done.index, done.entry.keys
+        done = [r for r in log.entries() if isinstance(r.entry, Erasure) and r.entry.of == run]
+        listed = {key for r in done if isinstance(r.entry, Erasure) for key in r.entry.keys}
+        missing = sorted(set(_keys(log, run, entries)) - listed)
+        log.folder.put({_marker(key): b"" for key in missing})
+        index = done[0].index if done else 0
+        if not missing and done:
             break
-        keys = sorted(set(_keys(log, run, entries)))
-        log.folder.put({_marker(key): b"" for key in keys})
         try:
-            index = _commit(log, run, reason, keys, entries[-1].index)
-            break
+            index = _commit(log, run, reason, missing, entries[-1])
         except _Grew:
             continue
+        break
     erased = 0
-    for key in keys:
+    for key in sorted(listed | set(missing)):
         name = data_name(bytes.fromhex(key))
         data = log.folder.find(name)
-        if data is None or read_tombstone(data, log.origin) is None:
-            log.folder.put({name: tombstone(log.origin, _first(log, key, index))})
+        if data is not None and read_tombstone(data, log.origin) is None:
+            log.folder.put({name: tombstone(log.origin, log.chain.state.history.erased[key])})
             erased += 1
         log.blobs.keyring.forget(bytes.fromhex(key))
         log.folder.delete(_marker(key))
@@ -63,18 +66,15 @@ def _marker(key: str) -> str:
     return data_name(bytes.fromhex(key)).removesuffix("age") + "erasing"
 
 
-def _first(log: Log, key: str, index: int) -> int:
-    return log.chain.state.history.erased.get(key, index)
-
-
-def _commit(log: Log, run: str, reason: str, keys: list[str], last: int) -> int:
+def _commit(log: Log, run: str, reason: str, keys: list[str], last: Recorded) -> int:
     detail = []
     if reason:
         detail.append(log.blobs.prepare(log.project_key(), msgspec.json.encode(Detail(reason=reason))))
     entry = Erasure(v=1, time=system_clock(), of=run, keys=keys, detail=detail[0].address if detail else "")
 
     def validate(state: State, since: list[Recorded]) -> None:
-        if any(getattr(r.entry, "run", "") == run and r.index > last for r in since):
+        growing = state.history.runs.get(run)
+        if growing is not None and growing.step != last.entry.step:
             raise _Grew("the run grew")
 
     return log.append_statements([entry], detail, validate)[0].index
@@ -85,6 +85,8 @@ def _keys(log: Log, run: str, entries: list[Recorded]) -> Iterator[str]:
     own = run_key_id(run)
     if log.folder.size(data_name(own)) is not None:
         yield own.hex()
+    if (blind := log.blobs.keyring.own(own)) is not None:
+        yield blind.id.hex()
     log.catch_up_places()
     for recorded in entries:
         for cid in references(recorded.entry, recorded.raw):

@@ -10,8 +10,9 @@ import msgspec
 from ledger import homes, note, pins
 from ledger.log import Log, system_clock, system_random
 from ledger.state import Recorded, State
+from ledger.trust import read_keys, read_trust
 from schemas.entries import KeysChanged, Known, TrustChanged
-from schemas.errors import Ambiguous, KeyUnusable, NotFound, UsageError
+from schemas.errors import Ambiguous, KeyUnusable, LedgerError, NotFound, NotSound, UsageError
 from schemas.trust import Approver, Author, KeysNote, TrustNote, check_name, check_recipient
 from store import secrets
 from store.datakeys import (
@@ -52,7 +53,7 @@ def add_author(log: Log, name: str, vkey: str = "") -> tuple[Author, Path | None
         The author, and where the new private key lies.
     """
     check_name(name)
-    key_name, path = f"{log.origin}/{name}", None
+    key_name, path, seed = f"{log.origin}/{name}", None, b""
     if any(a.name == name and a.until is None for a in log.chain.state.trusted().note.authors):
         raise UsageError(f"{name} is an author already", hint=f"end the old key first: ledger keys author {name} end")
     if vkey:
@@ -61,10 +62,11 @@ def add_author(log: Log, name: str, vkey: str = "") -> tuple[Author, Path | None
     else:
         seed = system_random(32)
         vkey = Signer(key_name, seed).verifier.vkey
+    author = Author(vkey, log.chain.state.size)
+    _change_trust(log, lambda old, size: msgspec.structs.replace(old, authors=(*old.authors, author)))
+    if seed:
         path = homes.keys(log.origin) / f"{name}.key"
         secrets.save(path, Signer.format(key_name, seed))
-    author = Author(vkey, log.chain.state.size)
-    _change_trust(log, lambda old: msgspec.structs.replace(old, authors=(*old.authors, author)))
     return author, path
 
 
@@ -74,22 +76,26 @@ def end_author(log: Log, name: str, at: int | None = None) -> Author:
     Args:
         at: index from which it no longer counts; now where absent. An earlier one disowns what was signed since.
     """
-    found = [a for a in log.chain.state.trusted().note.authors if a.name == name and a.until is None]
+    authors = log.chain.state.trusted().note.authors
+    found = [a for a in authors if a.name == name and a.until is None]
     if not found:
         raise NotFound(f"no author {name!r} in force", hint="`ledger keys` lists authors")
-    ended = msgspec.structs.replace(found[0], until=log.chain.state.size if at is None else at)
     # The batch that carries this statement is judged by it: whoever ends his own key signs it one last time.
     own = log.author_name() == f"{log.origin}/{name}"
     if own and at is not None:
         raise UsageError("an author can't disown himself", hint="sign with another author's key: LEDGER_SIGNER")
-    if own:
-        ended = msgspec.structs.replace(ended, until=log.chain.state.size + 2)
+    if not any(a.name != name and a.until is None for a in authors):
+        raise UsageError(f"{name} is the last author: nobody could write any more", hint="add another one first")
+    if at is not None and not 0 <= at <= log.chain.state.size:
+        raise UsageError(f"no index {at}; the log has {log.chain.state.size:,} leaves", hint="ledger log")
 
-    def change(old: TrustNote) -> TrustNote:
-        return msgspec.structs.replace(old, authors=tuple(ended if a == found[0] else a for a in old.authors))
+    def change(old: TrustNote, size: int) -> TrustNote:
+        until = size + 2 if own else size if at is None else at
+        ended = [msgspec.structs.replace(a, until=until) if a == found[0] else a for a in old.authors]
+        return msgspec.structs.replace(old, authors=tuple(ended))
 
-    _change_trust(log, change)
-    return ended
+    note = _change_trust(log, change)
+    return next(a for a in note.authors if a.vkey == found[0].vkey)
 
 
 def add_approver(log: Log, name: str, key: str) -> Approver:
@@ -105,17 +111,16 @@ def add_approver(log: Log, name: str, key: str) -> Approver:
     approver = Approver(name, f"{words[0]} {words[1]}", log.chain.state.size)
     if any(a.key == approver.key and a.until is None for a in log.chain.state.trusted().note.approvers):
         raise UsageError("this key may approve already", hint="`ledger keys` lists approvers")
-    _change_trust(log, lambda old: msgspec.structs.replace(old, approvers=(*old.approvers, approver)))
+    _change_trust(log, lambda old, size: msgspec.structs.replace(old, approvers=(*old.approvers, approver)))
     return approver
 
 
 def end_approver(log: Log, name: str) -> None:
     """Ends all keys of a person."""
-    size = log.chain.state.size
     if not any(a.name == name and a.until is None for a in log.chain.state.trusted().note.approvers):
         raise NotFound(f"no approver {name!r} in force", hint="`ledger keys` lists approvers")
 
-    def change(old: TrustNote) -> TrustNote:
+    def change(old: TrustNote, size: int) -> TrustNote:
         approvers = tuple(
             msgspec.structs.replace(a, until=size) if a.name == name and a.until is None else a for a in old.approvers
         )
@@ -124,18 +129,33 @@ def end_approver(log: Log, name: str) -> None:
     _change_trust(log, change)
 
 
-def _change_trust(log: Log, change: Callable[[TrustNote], TrustNote]) -> None:
-    old = log.chain.state.trusted().note
-    text = msgspec.structs.replace(change(old), serial=old.serial + 1).format()
-    entry = TrustChanged(v=1, time=system_clock(), note=note.sign(text, owner_of(log)).decode())
+class _Moved(LedgerError):
+    """The log grew while a statement was being signed that speaks of its size."""
 
-    def validate(state: State, since: list[Recorded]) -> None:
-        if state.trusted().note != old:
-            raise Ambiguous(
-                "somebody changed who is trusted at the same moment", hint="look at `ledger keys`; try again"
-            )
 
-    log.append_statements([entry], [], validate)
+def _change_trust(log: Log, change: Callable[[TrustNote, int], TrustNote]) -> TrustNote:
+    """Commits the statement that `change` makes of the old one at the log's size, and of no other."""
+    owner = owner_of(log)
+    while True:
+        log.catch_up()
+        state = log.chain.state
+        old, size = state.trusted().note, state.size
+        new = msgspec.structs.replace(change(old, size), serial=old.serial + 1)
+        signed = note.sign(new.format(), owner).decode()
+        try:
+            read_trust(signed, owner.verifier, log.origin, new.serial, old.log)
+        except NotSound as error:
+            raise UsageError(error.what, hint="nothing was changed") from None
+
+        def validate(state: State, since: list[Recorded], size: int = size) -> None:
+            if state.size != size:
+                raise _Moved("the log grew")
+
+        try:
+            log.append_statements([TrustChanged(v=1, time=system_clock(), note=signed)], [], validate)
+        except _Moved:
+            continue
+        return new
 
 
 def grant(log: Log, text: str) -> None:
@@ -145,8 +165,10 @@ def grant(log: Log, text: str) -> None:
         CannotTell: this identity opens no root, so it has nothing to hand on.
     """
     text = _recipient(text)
+    owner_of(log)
     roots = log.blobs.keyring.open_roots(load_identity(log.blobs.keyring.identity or _no_identity()))
     with _governing(log):
+        _check_roots(log, {number: str(root.to_public()) for number, root in roots.items()})
         old = log.chain.state.readable().note
         missing = set(range(old.root + 1)) - roots.keys()
         if missing:
@@ -162,6 +184,7 @@ def grant(log: Log, text: str) -> None:
 def revoke(log: Log, text: str) -> None:
     """Stops a recipient from reading what runs that start from now on write. What he could read, he may have kept."""
     text = _recipient(text)
+    owner_of(log)
     with _governing(log):
         old = log.chain.state.readable().note
         if text not in old.readers:
@@ -187,6 +210,20 @@ def _recipient(text: str) -> str:
     text = " ".join(words[:2]) if text.startswith("ssh-") else text.strip()
     recipient(check_recipient(text))
     return text
+
+
+def _check_roots(log: Log, opened: dict[int, str]) -> None:
+    """Compares roots with the recipients that the owner has stated: a file may have been replaced."""
+    serial = 0
+    for recorded in log.entries():
+        if isinstance(recorded.entry, KeysChanged):
+            try:
+                found = read_keys(recorded.entry.note, log.chain.state.owner, log.origin, serial).note
+            except NotSound:
+                continue
+            serial += 1
+            if opened.get(found.root, found.recipient) != found.recipient:
+                raise NotSound(f"{root_name(found.root)} holds another root than the owner stated", step=10)
 
 
 def _no_identity() -> str:

@@ -15,15 +15,15 @@ from ledger import homes, pins
 from ledger.chain import Chain, pack_of
 from ledger.checkpoint import Checkpoint
 from ledger.commit import Appended, Committer, Draft, Validate
-from ledger.drafts import Detail, Drafts, new_run
+from ledger.drafts import Detail, Drafts, RootChanged, new_run
 from ledger.locate import check_owner, locate, read_origin
 from ledger.publisher import Publisher
 from ledger.receipt import Receipt, make
 from ledger.run import Run
-from ledger.state import Recorded, State
+from ledger.state import Recorded, State, read
 from ledger.trust import Trust, read_trust
 from ledger.writer import Writer
-from schemas.entries import Known, TrustChanged, decode
+from schemas.entries import Known, TrustChanged
 from schemas.errors import CannotTell, Erased, KeyUnusable, Missing, NotFound, NotSound
 from schemas.trust import TrustRoot
 from store import pack
@@ -72,6 +72,7 @@ class Log:
         self.places = Places(homes.cache(self.origin) / state.owner.key_id.hex() / "places")
         self.chain = Chain(folder, state, self.places)
         keyring = Keyring(folder, self.origin, identity, system_random)
+        keyring.erased = state.history.erased
         self.blobs = Blobs(folder, self.places, keyring)
         self.publisher = Publisher(self.chain, self._lock, self._home, _load(log))
         self.writer = Writer(self.chain, self.blobs, self._make_committer, system_clock, system_random)
@@ -122,9 +123,13 @@ class Log:
             stage, lane, task: what its entries carry.
             imported: whether it took place elsewhere.
         """
-        id = new_run(self.writer)
-        self.writer.commit(Drafts(self.writer, id, stage, lane, task, imported).start(name))
-        return Run(self.writer, id, stage=stage, lane=lane, task=task, imported=imported)
+        while True:
+            id = new_run(self.writer)
+            try:
+                self.writer.commit(Drafts(self.writer, id, stage, lane, task, imported).start(name))
+            except RootChanged:
+                continue
+            return Run(self.writer, id, stage=stage, lane=lane, task=task, imported=imported)
 
     def resume(self, run: str | Run, *, stage: str = "", lane: str = "", task: str = "", imported: bool = False) -> Run:
         """An open run, from its id.
@@ -143,6 +148,7 @@ class Log:
             Malformed: it is no address.
             Missing, Erased, CannotTell, NotSound: why it can't be read.
         """
+        self.catch_up()
         self.catch_up_places()
         try:
             return self.blobs.read(address)
@@ -159,7 +165,7 @@ class Log:
             found = pack.parse(self.folder.get(pack.name(number)))
             for position, raw in enumerate(found.leaves):
                 if raw[:1] == b"{" and (id is None or id.encode() in raw):
-                    recorded = Recorded(found.size + position, decode(raw), raw)
+                    recorded, _ = read(found.size + position, raw)
                     if id is None or recorded.entry.run == id:
                         yield recorded
 
@@ -167,6 +173,7 @@ class Log:
         """The sealed part of an entry; empty where there is none, or it can't be read by this identity."""
         if not address:
             return Detail()
+        self.catch_up_places()
         try:
             return msgspec.json.decode(self.blobs.read(address), type=Detail)
         except (CannotTell, Erased, Missing):
@@ -182,7 +189,7 @@ class Log:
         raw = found.leaves[index - found.size]
         if raw[:1] != b"{":
             raise NotFound(f"leaf {index:,} is a signature, not an entry", hint=f"try {index - 1}")
-        return Recorded(index, decode(raw), raw)
+        return read(index, raw)[0]
 
     def pack_of(self, index: int) -> pack.Pack:
         """The pack that holds a leaf.
@@ -205,7 +212,11 @@ class Log:
                 break
             if isinstance(entry, TrustChanged):
                 serial = found.note.serial + 1 if recorded.index else 0
-                found = read_trust(entry.note, self.chain.state.owner, self.origin, serial)
+                try:
+                    found = read_trust(entry.note, self.chain.state.owner, self.origin, serial)
+                except NotSound:
+                    # Not the owner's, whoever put it there: not in force.
+                    continue
         return found
 
     def receipt(self, index: int) -> Receipt:
@@ -224,12 +235,15 @@ class Log:
     def _published(self, index: int) -> Checkpoint:
         deadline = time.monotonic() + _WAIT
         while True:
-            self.publisher.now()
             data = self.folder.find("checkpoint")
             if data is not None:
                 found = Checkpoint.parse(data, self.chain.state.trusted().log)
                 if found.head.size > index:
                     return found
+            before = self.chain.published
+            self.publisher.now()
+            if self.chain.published > before:
+                continue
             if time.monotonic() > deadline:
                 raise CannotTell(
                     f"no checkpoint covers entry {index} yet",
@@ -243,6 +257,7 @@ class Log:
             number = self.places.covered
             note_places(self.places, pack.parse(self.folder.get(pack.name(number))))
             self.places.covered = number + 1
+        self.chain.settle()
         self.places.save()
 
     def catch_up(self) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+from blake3 import blake3
 
 from ledger.merkle import Frontier
 from ledger.state import State
@@ -49,6 +50,18 @@ def _name(owner: Verifier) -> str:
     return f"{owner.key_id.hex()}.pin"
 
 
+def _encode(pin: Pin) -> bytes:
+    body = msgspec.json.encode(pin)
+    return body + b"\n" + blake3(body).hexdigest().encode() + b"\n"
+
+
+def _decode(data: bytes) -> Pin:
+    body, _, digest = data[:-1].rpartition(b"\n")
+    if data[-1:] != b"\n" or blake3(body).hexdigest().encode() != digest:
+        raise msgspec.ValidationError("the digest is wrong")
+    return msgspec.json.decode(body, type=Pin)
+
+
 def load(home: Path, owner: Verifier) -> State | None:
     """The state that was pinned for the log of this owner, or None.
 
@@ -59,7 +72,7 @@ def load(home: Path, owner: Verifier) -> State | None:
     if data is None:
         return None
     try:
-        pin = msgspec.json.decode(data, type=Pin)
+        pin = _decode(data)
         state = State(owner)
         state.packs, state.trailer = pin.packs, pin.trailer
         state.frontier = Frontier(pin.size, pin.frontier)
@@ -102,12 +115,12 @@ def save(home: Path, owner: Verifier, pin: Pin) -> None:
     with locked(home / "lock"):
         old = folder.find(_name(owner))
         try:
-            if old is not None and msgspec.json.decode(old, type=Pin).packs >= pin.packs:
+            if old is not None and _decode(old).packs >= pin.packs:
                 return
         except (msgspec.MsgspecError, UnicodeDecodeError):
             # Whoever loads a damaged pin is told; here it is left as it is.
             return
-        folder.put({_name(owner): msgspec.json.encode(pin)})
+        folder.put({_name(owner): _encode(pin)})
     folder.close()
 
 

@@ -115,8 +115,10 @@ class Publisher:
             tmp = Path(folder.at("tmp"))
             with storage_errors(tmp):
                 tmp.mkdir(mode=0o700, exist_ok=True)
+            self.chain.settle()
             with pins.locked(tmp / "publisher.lock"):
-                head = self.chain.head
+                with self.lock:
+                    head = self.chain.head
                 self._builder = publish(folder, self.chain, self.log, self._builder, head)
         self._pin()
         self._last = time.monotonic()
@@ -143,6 +145,7 @@ class Publisher:
         with self.lock:
             pin = pins.of(self.chain.state)
         if pin.packs != self._pinned:
+            self.chain.settle()
             pins.save(self.home, self.chain.state.owner, pin)
             self._pinned = pin.packs
 
@@ -156,5 +159,8 @@ class Publisher:
             try:
                 self.now()
             except LedgerError:
-                # What is derived can wait: close() meets the same fault, and reports it.
-                return
+                # What is derived can wait; if the fault stays, close() meets it and reports it.
+                self._last = time.monotonic()
+                if self.chain.folder.disk.failed is not None:
+                    return
+                self._wake.set()

@@ -1,7 +1,6 @@
 """A run: prompts, responses, artifacts and approvals, each durable when its call returns."""
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -11,6 +10,8 @@ from ledger.drafts import Content, Drafts, Item
 from ledger.writer import Writer
 
 _CHUNK = 1024
+_BYTES = 32 << 20
+_LARGE = 1 << 20
 
 
 class Run:
@@ -81,7 +82,7 @@ class Run:
         return self._one(Item(kind="approval", content=signed))
 
     def append_many(self, items: Iterable[Item]) -> list[Appended]:
-        """Appends many things in few commits. Groups of 1,024 are all or nothing each."""
+        """Appends many things in few commits. Groups of up to 1,024 are all or nothing each."""
         return [done for chunk in chunks(items) for done in self._writer.commit(self._drafts.items(chunk))]
 
     def finish(self, status: Literal["succeeded", "failed"] = "succeeded", *, reason: str = "") -> Appended:
@@ -110,9 +111,17 @@ class Run:
 
 
 def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """What is committed at once."""
-    left = iter(items)
-    while chunk := list(islice(left, _CHUNK)):
+    """What is committed at once: at most 1,024 items, and what fits a pack."""
+    chunk: list[Item] = []
+    size = 0
+    for item in items:
+        weight = len(item.content) if isinstance(item.content, str | bytes) else _LARGE
+        if chunk and (len(chunk) == _CHUNK or size + weight > _BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(item)
+        size += min(weight, _LARGE)
+    if chunk:
         yield chunk
 
 

@@ -45,10 +45,10 @@ def choose(text: str, runs: list[RunInfo]) -> RunInfo:
     """
     if text == "@" or text.startswith("@~"):
         back = text[2:] or "0"
-        if not back.isdigit() or int(back) >= len(runs):
+        if not (back.isascii() and back.isdecimal()) or int(back) >= len(runs):
             raise NotFound(f"no run {text}", hint=f"there are {len(runs):,}; `ledger log` lists them")
         return runs[int(back)]
-    named = [run for run in runs if run.name == text]
+    named = [run for run in runs if text and run.name == text]
     parts = [run for run in runs if text in run.id] if len(text) >= 4 else []
     for found in ([run for run in parts if run.id == text], named, parts):
         if len(found) == 1:

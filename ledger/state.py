@@ -89,6 +89,13 @@ class State:
         self.keys: Keys | None = None
         self.history = History()
 
+    def copy(self) -> "State":
+        """Another state to try a pack on; the history is shared."""
+        found = State(self.owner)
+        found.packs, found.frontier, found.trailer = self.packs, self.frontier, self.trailer
+        found.trust, found.keys, found.history = self.trust, self.keys, self.history
+        return found
+
     @property
     def size(self) -> int:
         """Leaves."""
@@ -138,11 +145,9 @@ class State:
         for position, raw in enumerate(pack.leaves):
             index = pack.size + position
             if raw[:1] == b"{":
-                try:
-                    recorded = Recorded(index, decode(raw), raw)
-                except NotSound as error:
-                    recorded = Recorded(index, Uninterpreted("malformed", {}), raw)
-                    problems.append(Problem(3, index, error.what))
+                recorded, problem = read(index, raw)
+                if problem is not None:
+                    problems.append(problem)
                 entries.append(recorded)
                 if type(recorded.entry) in _STATEMENTS:
                     try:
@@ -176,9 +181,14 @@ class State:
         """Takes in what the owner states, and checks what an approver signed."""
         entry = recorded.entry
         if isinstance(entry, TrustChanged):
-            return read_trust(entry.note, self.owner, self.origin, trust.note.serial + 1 if trust else 0), keys
+            if trust is None:
+                return read_trust(entry.note, self.owner, self.origin, 0), keys
+            return read_trust(entry.note, self.owner, self.origin, trust.note.serial + 1, trust.note.log), keys
         if isinstance(entry, KeysChanged):
-            return trust, read_keys(entry.note, self.owner, self.origin, keys.note.serial + 1 if keys else 0)
+            found = read_keys(entry.note, self.owner, self.origin, keys.note.serial + 1 if keys else 0)
+            if found.note.root not in ((keys.note.root, keys.note.root + 1) if keys else (0,)):
+                raise NotSound("a statement of keys leaves out a root", step=5)
+            return trust, found
         if isinstance(entry, Approval):
             check_approval(entry, recorded.index, trust)
         return trust, keys
@@ -198,6 +208,14 @@ _STATEMENTS = frozenset((TrustChanged, KeysChanged, Approval))
 
 def _level(node: tuple[int, bytes]) -> int:
     return node[0]
+
+
+def read(index: int, raw: bytes) -> tuple[Recorded, Problem | None]:
+    """An entry in its place; what a trusted author spelled wrong is kept uninterpreted, and said."""
+    try:
+        return Recorded(index, decode(raw), raw), None
+    except NotSound as error:
+        return Recorded(index, Uninterpreted("malformed", {}), raw), Problem(3, index, error.what)
 
 
 def check_approval(entry: Approval, index: int, trust: Trust | None) -> str:

@@ -177,7 +177,10 @@ class TileReader:
         """A leaf's bytes, from its entry bundle."""
         number, position = divmod(index, WIDTH)
         width = min(WIDTH, self.size - number * WIDTH)
-        return parse_bundle(_get(self.folder, bundle_name(number), bundle_name(number, width)))[position]
+        leaves = parse_bundle(_get(self.folder, bundle_name(number), bundle_name(number, width)))
+        if position >= len(leaves):
+            raise NotSound(f"{bundle_name(number, width)} is shorter than its name says", step=7)
+        return leaves[position]
 
     def _tile(self, level: int, index: int, width: int) -> list[bytes]:
         name = tile_name(level, index, width)

@@ -47,26 +47,31 @@ def _owner_text(raw: str, owner: Verifier) -> str:
     return note.text
 
 
-def read_trust(raw: str, owner: Verifier, origin: str, serial: int) -> Trust:
+def read_trust(raw: str, owner: Verifier, origin: str, serial: int, log: str = "") -> Trust:
     """Reads a statement of trust.
 
     Args:
         serial: the number that it must have.
+        log: the log key that the statement before names; it never changes.
 
     Raises:
         NotSound: not the owner's, not for this log, or out of order (step 5).
     """
     try:
         found = TrustNote.parse(_owner_text(raw, owner))
-        log = Verifier.parse(found.log)
+        if log and found.log != log:
+            raise Malformed("it names another log key, which means another log")
+        log_key = Verifier.parse(found.log)
         authors = tuple((Verifier.parse(a.vkey), a.since, a.until) for a in found.authors)
-        if any(v.public == log.public for v, _, _ in authors):
+        if log_key.name != origin or any(not v.name.startswith(f"{origin}/") for v, _, _ in authors):
+            raise Malformed("a key is named for another log")
+        if any(v.public == log_key.public for v, _, _ in authors):
             raise Malformed("log key and author key are the same")
     except Malformed as error:
         raise NotSound(f"a statement of trust does not hold: {error.what}", step=5) from None
     if found.origin != origin or found.serial != serial:
         raise NotSound("a statement of trust is for another log, or was put back", step=5)
-    return Trust(found, log, authors, raw)
+    return Trust(found, log_key, authors, raw)
 
 
 def read_keys(raw: str, owner: Verifier, origin: str, serial: int) -> Keys:

@@ -25,6 +25,11 @@ class OpenRun(msgspec.Struct):
     step: int = 1
     prompts: list[int] = []
 
+    def asked(self, index: int) -> bool:
+        """Whether a prompt of this run has that index."""
+        at = bisect_left(self.prompts, index)
+        return at < len(self.prompts) and self.prompts[at] == index
+
 
 class Carried(msgspec.Struct, frozen=True):
     """The first thing that a part of a history says of a run that began before the part."""
@@ -89,7 +94,7 @@ class History:
                 return self._erase(index, entry)
             if isinstance(entry, RunStarted):
                 return self._start(index, entry)
-        if not entry.run or isinstance(entry, Uninterpreted):
+        if not entry.run:
             return None
         run = self.runs.get(entry.run)
         if run is None:
@@ -113,7 +118,7 @@ class History:
             elif carried.step != run.step + 1:
                 broken.append((carried.index, _gap(id, carried.step, run.step)))
         for index, id, to in part.answers:
-            if id not in self.runs or not _holds(self.runs[id].prompts, to):
+            if id not in self.runs or not self.runs[id].asked(to):
                 broken.append((index, _no_prompt(to)))
         for index, id in part.erasing:
             if id not in self.runs and id not in (self.ended or {}):
@@ -140,7 +145,7 @@ class History:
         self.runs[entry.run] = OpenRun(index, entry.key)
         return None if entry.step == 1 else f"run {entry.run} does not start with step 1"
 
-    def _continue(self, index: int, entry: Entry, run: OpenRun) -> str | None:
+    def _continue(self, index: int, entry: Entry | Uninterpreted, run: OpenRun) -> str | None:
         problem = None
         if entry.step != run.step + 1:
             problem = _gap(entry.run, entry.step, run.step)
@@ -149,7 +154,7 @@ class History:
             return problem
         if isinstance(entry, Prompt):
             run.prompts.append(index)
-        elif isinstance(entry, Response) and entry.to and not _holds(run.prompts, entry.to):
+        elif isinstance(entry, Response) and entry.to and not run.asked(entry.to):
             if self.part is None or run.started >= 0:
                 problem = _no_prompt(entry.to)
             else:
@@ -178,11 +183,6 @@ class History:
 
 
 _SPECIAL = frozenset((Erasure, RunStarted))
-
-
-def _holds(ordered: list[int], index: int) -> bool:
-    at = bisect_left(ordered, index)
-    return at < len(ordered) and ordered[at] == index
 
 
 def _twice(run: str) -> str:

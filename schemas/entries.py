@@ -7,7 +7,7 @@ what `decode` reads (docs/FORMAT.md, "Entries"), so no two spellings of one reco
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -17,8 +17,15 @@ from schemas.ids import ADDRESS_PREFIX, cid_of, is_run_id
 MAX_ENTRY = 65_535
 """Bytes of an entry, as many as a C2SP entry bundle can hold."""
 
+MAX_DEPTH = 64
+"""Nesting of an entry of an unknown kind."""
+
 Label = Annotated[str, msgspec.Meta(max_length=200)]
-Hex32 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+# The length too: `$` also matches before a newline at the end.
+Hex32 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
+Hex16 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$", max_length=32)]
+Hex64 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{128}$", max_length=128)]
+Address = Annotated[str, msgspec.Meta(pattern="^artifact://[0-9a-f]{64}$", max_length=75)]
 Index = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 
 
@@ -65,7 +72,7 @@ class RunStarted(Entry, tag="run.started", frozen=True, kw_only=True):
     """
 
     key: Hex32
-    detail: str = ""
+    detail: Address = ""
 
 
 class RunFinished(Entry, tag="run.finished", frozen=True, kw_only=True):
@@ -76,7 +83,7 @@ class RunFinished(Entry, tag="run.finished", frozen=True, kw_only=True):
     """
 
     status: Literal["succeeded", "failed"]
-    detail: str = ""
+    detail: Address = ""
 
 
 class Content(Entry, frozen=True, kw_only=True):
@@ -88,9 +95,9 @@ class Content(Entry, frozen=True, kw_only=True):
         detail: sealed JSON: name, media type.
     """
 
-    content: str
+    content: Address
     digest: Hex32
-    detail: str = ""
+    detail: Address = ""
 
 
 class Prompt(Content, tag="prompt", frozen=True, kw_only=True):
@@ -122,8 +129,8 @@ class Approval(Entry, tag="approval", frozen=True, kw_only=True):
         signature: SSHSIG blob, base64, namespace `ledger-approval@v1`.
     """
 
-    request: str
-    sha512: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{128}$")]
+    request: Address
+    sha512: Hex64
     signature: Annotated[str, msgspec.Meta(max_length=8192)]
 
 
@@ -137,8 +144,8 @@ class Erasure(Entry, tag="erasure", frozen=True, kw_only=True):
     """
 
     of: str
-    keys: list[Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]]
-    detail: str = ""
+    keys: list[Hex16]
+    detail: Address = ""
 
 
 class Disclosure(Entry, tag="disclosure", frozen=True, kw_only=True):
@@ -148,7 +155,7 @@ class Disclosure(Entry, tag="disclosure", frozen=True, kw_only=True):
         content: its address.
     """
 
-    content: str
+    content: Address
 
 
 Known = (
@@ -167,11 +174,16 @@ Known = (
 
 
 class Uninterpreted(msgspec.Struct, frozen=True):
-    """An entry of a kind that this version does not know: verified, listed, not interpreted."""
+    """An entry of a kind that this version does not know: verified, listed, not interpreted.
+
+    Attributes:
+        run, step: as in its bytes: it counts among the steps of its run all the same.
+    """
 
     kind: str
     value: dict[str, Any]
-    run: ClassVar[str] = ""
+    run: str = ""
+    step: int = 0
 
 
 _decoder = msgspec.json.Decoder(Known)
@@ -181,6 +193,7 @@ _OPENING = b'{"kind":"'
 # A quote before which there is no backslash begins a string, or ends one: then no address follows it.
 _REFERENCE = re.compile(rb'(?<!\\)"artifact://(?:([0-9a-f]{64})"|)')
 KINDS: dict[str, type[Entry]] = {str(k.__struct_config__.tag): k for k in Known.__args__}
+_OF_A_RUN = frozenset((RunStarted, RunFinished, Prompt, Response, Artifact, Approval))
 _MARK = b'"artifact://'
 _KNOWN_HEADS = frozenset(name.encode() for name in KINDS)
 
@@ -195,8 +208,12 @@ def encode(entry: Known) -> bytes:
 
     Raises:
         TooLarge: over 65,535 bytes.
+        Malformed: a text is no valid Unicode.
     """
-    raw = _encoder.encode(entry)
+    try:
+        raw = _encoder.encode(entry)
+    except UnicodeEncodeError:
+        raise Malformed("a text holds what is no character", hint="give it in UTF-8") from None
     if len(raw) > MAX_ENTRY:
         raise TooLarge(
             f"entry of {len(raw):,} bytes; the limit is {MAX_ENTRY:,}",
@@ -222,9 +239,18 @@ def decode(raw: bytes) -> "Known | Uninterpreted":
         canonical = _encoder.encode(entry) == raw
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise NotSound(f"an entry of kind {kind.decode()} does not parse: {error}", step=3) from None
-    if not canonical or entry.time.tzinfo is not UTC or (entry.run and not is_run_id(entry.run)):
+    if not canonical or entry.time.tzinfo is not UTC or not _has_its_place(entry):
         raise NotSound(f"an entry of kind {kind.decode()} is not in its only spelling", step=3)
     return entry
+
+
+def _has_its_place(entry: Known) -> bool:
+    """Whether run and step are both there, or neither is and the kind allows that; and run ids are such."""
+    if isinstance(entry, Erasure) and not is_run_id(entry.of):
+        return False
+    if not entry.run:
+        return not entry.step and type(entry) not in _OF_A_RUN
+    return entry.step > 0 and is_run_id(entry.run)
 
 
 def _decode_unknown(kind: str, raw: bytes) -> Uninterpreted:
@@ -240,13 +266,33 @@ def _decode_unknown(kind: str, raw: bytes) -> Uninterpreted:
     def number(name: str) -> None:
         raise ValueError(f"{name} is no number of JSON")
 
+    def integer(digits: str) -> int:
+        # How many digits Python reads is a setting, 640 at least; no number of ours has more than 16.
+        return int(digits[:600])
+
     try:
-        value = json.loads(raw.decode(), object_pairs_hook=unique, parse_constant=number)
+        value = json.loads(raw.decode(), object_pairs_hook=unique, parse_constant=number, parse_int=integer)
+        # A lone surrogate is no character.
+        json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise NotSound(f"an entry of kind {kind} does not parse: {error}", step=3) from None
-    if b"\n" in raw or not isinstance(value, dict):
-        raise NotSound(f"an entry of kind {kind} is not one line", step=3)
-    return Uninterpreted(kind, value)
+    if b"\n" in raw or b"\r" in raw or not isinstance(value, dict) or _depth(value) > MAX_DEPTH:
+        raise NotSound(f"an entry of kind {kind} is not one line, or is nested too deep", step=3)
+    run, step = value.get("run", ""), value.get("step", 0)
+    if run == "" and step == 0:
+        return Uninterpreted(kind, value)
+    if not isinstance(run, str) or not is_run_id(run) or type(step) is not int or not 0 < step < 2**53:
+        raise NotSound(f"an entry of kind {kind} has a malformed run or step", step=3)
+    return Uninterpreted(kind, value, run, step)
+
+
+def _depth(value: Any) -> int:
+    """How deep lists and objects are nested."""
+    depth, level = 0, [value]
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        depth += 1
+        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
+    return depth
 
 
 def references(entry: "Known | Uninterpreted", raw: bytes) -> list[bytes]:
@@ -261,10 +307,7 @@ def references(entry: "Known | Uninterpreted", raw: bytes) -> list[bytes]:
         # In the only spelling of a known kind no "/" is escaped, so that the raw bytes tell.
         if isinstance(entry, Content) and not entry.detail and raw.count(_MARK) == 1:
             # The common case: one address, where it is expected, and nothing else that begins like one.
-            digits = entry.content[11:]
-            cid = bytes.fromhex(digits)
-            if cid.hex() == digits and len(cid) == 32:
-                return [cid]
+            return [bytes.fromhex(entry.content[11:])]
         found = [bytes.fromhex(digits.decode()) for digits in _REFERENCE.findall(raw)]
         if b"" not in found:
             return found

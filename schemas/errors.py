@@ -1,6 +1,9 @@
 """The errors of agent-ledger: each says what happened, to what, and what to do next."""
 
+import re
 from typing import ClassVar
+
+_PRIVATE = re.compile(r"AGE-SECRET-KEY-\S*|PRIVATE\+KEY\+\S*")
 
 
 class LedgerError(Exception):
@@ -15,6 +18,8 @@ class LedgerError(Exception):
     exit_status: ClassVar[int] = 1
 
     def __init__(self, what: str, *, hint: str = "") -> None:
+        # Whatever was handed in where a name or address belongs: a private key is never repeated.
+        what = _PRIVATE.sub("[a private key]", what)
         super().__init__(what)
         self.what = what
         self.hint = hint

@@ -4,6 +4,8 @@ A statement is a few lines of text, signed as a C2SP note (`ledger.note`) and ca
 serial number, one more than that of the statement before it, so that an old one can't be put back.
 """
 
+import base64
+import binascii
 import re
 from typing import Self
 
@@ -14,6 +16,7 @@ from schemas.ids import check_origin
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._@-]{0,99}")
+_AUTHOR = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?")
 _RECIPIENT = re.compile(r"age1[0-9a-z]{10,4000}|ssh-(?:ed25519|rsa) [A-Za-z0-9+/=]{20,4000}")
 
 
@@ -146,10 +149,12 @@ class TrustNote(msgspec.Struct, frozen=True):
             raise Malformed("a statement of trust names no log key")
         authors, approvers = [], []
         while words := lines.words("author", 3):
+            if _AUTHOR.fullmatch(words[2].partition("+")[0].removeprefix(f"{origin}/")) is None:
+                raise Malformed("an author's name is malformed", hint="lowercase letters, digits, '.', '_' and '-'")
             authors.append(Author(words[2], _number(words[0]), _maybe(words[1])))
         while words := lines.words("approver", 4):
-            if _NAME.fullmatch(words[2]) is None:
-                raise Malformed("an approver's name is malformed")
+            if _NAME.fullmatch(words[2]) is None or not _is_approver_key(words[3]):
+                raise Malformed("an approver's name or key is malformed")
             approvers.append(Approver(words[2], words[3], _number(words[0]), _maybe(words[1])))
         lines.end()
         return cls(origin, serial, log[0], tuple(authors), tuple(approvers))
@@ -199,13 +204,39 @@ class KeysNote(msgspec.Struct, frozen=True):
         return cls(origin, serial, _number(root[0]), check_recipient(root[1]), project[0], tuple(readers))
 
 
+def _is_approver_key(text: str) -> bool:
+    """Whether it is an Ed25519 public key of SSH, a hardware key's included, without a comment."""
+    kind, fields = text.partition(" ")[0], _ssh_fields(text)
+    if kind not in ("ssh-ed25519", "sk-ssh-ed25519@openssh.com"):
+        return False
+    return len(fields) == (2 if kind == "ssh-ed25519" else 3) and len(fields[1]) == 32
+
+
+def _ssh_fields(text: str) -> list[bytes]:
+    """The fields of an SSH public key; none where it is malformed."""
+    kind, _, encoded = text.partition(" ")
+    try:
+        raw = base64.b64decode(encoded, validate=True)
+    except binascii.Error:
+        return []
+    fields = []
+    at = 0
+    while at < len(raw):
+        end = at + 4 + int.from_bytes(raw[at : at + 4], "big")
+        fields.append(raw[at + 4 : end])
+        at = end
+    whole = at == len(raw) and base64.b64encode(raw).decode() == encoded and fields[:1] == [kind.encode()]
+    short = kind == "ssh-ed25519" and (len(fields) != 2 or len(fields[1]) != 32)
+    return fields if whole and not short else []
+
+
 def check_recipient(text: str) -> str:
     """The text again, if it is an age recipient (`age1…`) or an SSH public key without its comment.
 
     Raises:
         Malformed: it is neither.
     """
-    if _RECIPIENT.fullmatch(text) is None:
+    if _RECIPIENT.fullmatch(text) is None or (text.startswith("ssh-") and not _ssh_fields(text)):
         raise Malformed(
             f"not a recipient: {text[:60]!r}", hint="expected age1… or an ssh-ed25519 or ssh-rsa public key"
         )

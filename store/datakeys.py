@@ -113,6 +113,9 @@ class Keyring:
         folder: the ledger's objects.
         identity: URI of the identity; empty where this process can only write.
         random: source of random bytes.
+
+    Attributes:
+        erased: entry that erased each data key, by its id in hex, as far as is known.
     """
 
     def __init__(self, folder: Folder, origin: str, identity: str, random: Random) -> None:
@@ -123,6 +126,8 @@ class Keyring:
         self._keys: dict[bytes, DataKey] = {}
         self._own: dict[bytes, DataKey] = {}
         self._roots: dict[int, pyrage.x25519.Identity] = {}
+        self._root_count = 0
+        self.erased: dict[str, int] = {}
 
     def make(self, id: bytes, root_recipient: str) -> DataKey:
         """Makes a data key and writes its object; nobody else may have.
@@ -158,6 +163,7 @@ class Keyring:
             own = self._own.get(id)
             if own is None:
                 own = self._own[id] = self.make(self.random(16), root_recipient)
+            self._check_erased(own.id)
             return own
         if key.commitment != commitment:
             raise NotSound(
@@ -175,6 +181,7 @@ class Keyring:
             Erased: it was erased.
             Missing: its object is gone without an erasure.
         """
+        self._check_erased(id)
         if (key := self._keys.get(id)) is not None:
             return key
         data = self.folder.get(data_name(id))
@@ -185,8 +192,12 @@ class Keyring:
                 secret = pyrage.decrypt(data, [root])
             except pyrage.DecryptError:
                 continue
+            if len(secret) != 32:
+                raise NotSound(f"{data_name(id)} holds no data key", step=10)
             key = self._keys[id] = DataKey(id, secret)
             return key
+        if len(self._roots) == self._root_count:
+            raise NotSound(f"{data_name(id)} is opened by no root: it was damaged or replaced", step=10)
         raise CannotTell(f"the identity opens no root that opens data key {id.hex()}", hint="ask a reader to grant you")
 
     def roots(self) -> list[pyrage.x25519.Identity]:
@@ -208,6 +219,11 @@ class Keyring:
             )
         return [self._roots[n] for n in sorted(self._roots, reverse=True)]
 
+    def recipients(self) -> dict[int, str]:
+        """The recipients of the roots that the identity opens, by number."""
+        self.roots()
+        return {number: str(root.to_public()) for number, root in self._roots.items()}
+
     def open_roots(self, identities: list[Identity]) -> dict[int, pyrage.x25519.Identity]:
         """The roots that these identities open, by number."""
         found = {}
@@ -219,9 +235,19 @@ class Keyring:
             except pyrage.DecryptError:
                 pass
             except (pyrage.IdentityError, UnicodeDecodeError):
-                raise NotSound(f"{root_name(number)} holds no root", step=6) from None
+                raise NotSound(f"{root_name(number)} holds no root", step=10) from None
             number += 1
+        self._root_count = number
         return found
+
+    def own(self, id: bytes) -> DataKey | None:
+        """The key that this process made because it could not open that of `id`."""
+        return self._own.get(id)
+
+    def _check_erased(self, id: bytes) -> None:
+        if (entry := self.erased.get(id.hex())) is not None:
+            self.forget(id)
+            raise Erased(f"data key {id.hex()} was erased by entry {entry}", hint=f"ledger show {entry}")
 
     def forget(self, id: bytes) -> None:
         """Drops a key from memory, after its erasure."""

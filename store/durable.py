@@ -7,6 +7,7 @@ success without it; so the first failure ends the use of this disk (`Disk.failed
 
 import errno
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,7 @@ class Disk:
     def __init__(self) -> None:
         self.failed: StorageFailed | None = None
         self._folders: dict[str, int] = {}
+        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Gives the handles of folders back."""
@@ -85,18 +87,27 @@ class Disk:
     def sync_folder(self, path: str) -> None:
         """Makes the names in a folder durable, through a handle that is kept open."""
         with self._writing(path):
-            fd = self._folders.get(path)
-            if fd is None:
-                if len(self._folders) >= 64:
-                    os.close(self._folders.pop(next(iter(self._folders))))
-                fd = self._folders[path] = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            self._sync(fd, path)
+            self.open_folder(path)
+            # A handle of our own, of the same open folder: another thread may give the kept one up.
+            with self._lock:
+                kept = self._folders.get(path)
+                fd = os.dup(kept) if kept is not None else self._open(path)
+            try:
+                self._sync(fd, path)
+            finally:
+                os.close(fd)
 
     def open_folder(self, path: str) -> None:
         """Takes the handle before the names change, so that a later sync reports every failure since."""
-        if path not in self._folders and len(self._folders) < 64:
-            with self._writing(path):
-                self._folders[path] = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with self._writing(path), self._lock:
+            if path not in self._folders:
+                if len(self._folders) >= 64:
+                    os.close(self._folders.pop(next(iter(self._folders))))
+                self._folders[path] = self._open(path)
+
+    @staticmethod
+    def _open(path: str) -> int:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
         """Bytes of a file; fewer than asked for where it ends. Raises FileNotFoundError."""

@@ -52,15 +52,25 @@ class Folder:
         return self.disk.size(self.at(name))
 
     def create(self, name: str, data: bytes) -> bool:
-        """Creates an object; False, and nothing changed, where one of that name exists."""
-        staged = self._stage(data)
-        folder = self._folder_of(name)
+        """Creates an object; False, and nothing changed, where one of that name exists.
+
+        Raises:
+            StorageFailed: nothing was created.
+            OutcomeUnknown: the name may be there now, or after a crash.
+        """
+        folder, target = self._folder_of(name), self.at(name)
         self.disk.open_folder(folder)
+        staged = self._stage(data)
         try:
-            self.disk.link(staged, self.at(name))
+            self.disk.link(staged, target)
         except FileExistsError:
             self.disk.unlink(staged)
             return False
+        except StorageFailed as error:
+            if self.disk.size(target) is None:
+                self._drop([staged])
+                raise
+            raise OutcomeUnknown(f"{error.what}; {name} may or may not survive", hint=error.hint) from None
         # The name is there: from here on others may build on it, whatever happens to us.
         try:
             self.disk.sync_folder(folder)
@@ -70,19 +80,38 @@ class Folder:
         return True
 
     def sync(self, name: str) -> None:
-        """Makes the name of an object that another process created durable."""
-        self.disk.sync_folder(os.path.dirname(self.at(name)))
+        """Makes the name of an object that another process created durable, and those of its folders."""
+        folder = os.path.dirname(self.at(name))
+        while len(folder) >= len(self.path):
+            self.disk.sync_folder(folder)
+            folder = os.path.dirname(folder)
 
     def put(self, objects: Mapping[str, bytes]) -> None:
         """Creates or replaces objects; each is whole at any moment. Folders are synced once for all."""
-        staged = [(self._stage(data), name) for name, data in objects.items()]
         folders = dict.fromkeys(self._folder_of(name) for name in objects)
         for folder in folders:
             self.disk.open_folder(folder)
-        for source, name in staged:
-            self.disk.rename(source, self.at(name))
+        staged: list[str] = []
+        try:
+            for data in objects.values():
+                staged.append(self._stage(data))
+            for source, name in zip(list(staged), objects, strict=True):
+                self.disk.rename(source, self.at(name))
+                staged.remove(source)
+        except StorageFailed:
+            self._drop(staged)
+            raise
         for folder in folders:
             self.disk.sync_folder(folder)
+
+    def _drop(self, staged: list[str]) -> None:
+        """Takes away what will not be used; what a failing disk keeps, `doctor --gc` removes."""
+        if self.disk.failed is None:
+            for path in staged:
+                try:
+                    self.disk.unlink(path)
+                except StorageFailed:
+                    return
 
     def delete(self, name: str) -> None:
         """Takes an object away, if it is there."""
@@ -104,8 +133,7 @@ class Folder:
         try:
             self.disk.write(path, data)
         except BaseException:
-            if self.disk.failed is None:
-                self.disk.unlink(path)
+            self._drop([path])
             raise
         return path
 
@@ -115,17 +143,19 @@ class Folder:
         return folder
 
     def _make_folder(self, folder: str) -> None:
+        """Makes a folder. One that is there may have been made by a process that died before it synced its name."""
         if folder in self._known:
             return
-        missing = []
+        new = []
         at = folder
-        while at not in self._known and self.disk.size(at) is None:
-            missing.append(at)
+        while at not in self._known and len(at) > len(self.path):
+            new.append(at)
             at = os.path.dirname(at)
-        for path in reversed(missing):
-            try:
-                self.disk.mkdir(path)
-            except FileExistsError:
-                pass
+        for path in reversed(new):
+            if self.disk.size(path) is None:
+                try:
+                    self.disk.mkdir(path)
+                except FileExistsError:
+                    pass
             self.disk.sync_folder(os.path.dirname(path))
-        self._known.add(folder)
+            self._known.add(path)

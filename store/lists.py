@@ -125,10 +125,15 @@ def _request_edges(content: bytes) -> tuple[list[int], int]:
         # Values come in order, so that the first match from here on is not behind the value itself.
         value = bytes(raw)
         at = content.find(value, at)
+        if at < 0:
+            # Two values bear one name, so that the order is not known: not a request worth cutting.
+            return [], 0
         if name == "input" and items:
             last_item = at
             for item in items:
-                last_item = content.find(bytes(item), last_item) + len(item)
+                last_item = content.find(bytes(item), last_item, at + len(value)) + len(item)
+                if last_item < len(item):
+                    return [], 0
                 edges.add(last_item)
         if len(value) >= _CUT:
             edges.update((at, at + len(value)))
@@ -179,8 +184,9 @@ class Prefixes:
         """
         digests = list(accumulate(addresses, lambda d, a: blake3(d + a).digest(), initial=bytes(32)))[1:]
         start, prefix = 0, _List(b"", 0)
+        deepest = MAX_DEPTH - 3 - len(addresses) // (MAX_ADDRESSES - 1)
         for count in range(len(addresses), 0, -1):
-            if (found := self._known.get(digests[count - 1])) is not None and found.depth < MAX_DEPTH - 2:
+            if (found := self._known.get(digests[count - 1])) is not None and found.depth <= deepest:
                 start, prefix = count, found
                 break
         made: list[Sealed] = []

@@ -97,7 +97,11 @@ class Places:
         found = []
         with storage_errors(folder):
             for path in folder.glob("*.places"):
-                segment = _Segment.open(path)
+                try:
+                    segment = _Segment.open(path)
+                except FileNotFoundError:
+                    # Another process merged it away.
+                    continue
                 if segment is None:
                     path.unlink(missing_ok=True)
                 else:

@@ -205,8 +205,10 @@ def _content(message: bytes) -> bytes:
     body = message[9:end]
     if end > len(message) or len(message) != padme(end) or message.count(0, end) != len(message) - end:
         raise NotSound("a blob's padding is wrong", step=10)
-    if raw_length > MAX_PIECE or codec > 1 or (codec == 0 and raw_length != len(body)):
+    if max(raw_length, len(body)) > MAX_PIECE or codec > 1 or (codec == 0 and raw_length != len(body)):
         raise NotSound("a blob states a wrong length or an unknown codec", step=10)
+    if codec == 1 and len(body) >= raw_length:
+        raise NotSound("a blob is compressed to no use: sealing would not have made it", step=10)
     return body if codec == 0 else _decompress(body, raw_length)
 
 

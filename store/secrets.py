@@ -1,11 +1,14 @@
 """Secrets by URI: `file:PATH` and `env:NAME`. Errors name the URI, never the value."""
 
 import os
+import re
 import stat
 from pathlib import Path
 
 from schemas.errors import KeyUnusable
 from store.durable import storage_errors
+
+_SCHEME = re.compile("[a-z][a-z0-9-]{0,15}")
 
 
 def load(uri: str) -> str:
@@ -22,7 +25,9 @@ def load(uri: str) -> str:
         return value
     if scheme == "file":
         return _read(Path(rest).expanduser(), uri)
-    raise KeyUnusable(f"{scheme or uri}: no such kind of secret", hint="file:PATH or env:NAME")
+    # Never repeated: it may be the secret itself, put where its URI belongs.
+    named = f"{scheme}: no such kind of secret" if _SCHEME.fullmatch(scheme) and uri != scheme else "not a secret's URI"
+    raise KeyUnusable(named, hint="file:PATH or env:NAME")
 
 
 def _read(path: Path, uri: str) -> str:

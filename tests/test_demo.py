@@ -48,7 +48,9 @@ def test_demo(tmp_path, home):
     assert re.search(r"^sound ", verified, re.MULTILINE)
     index = re.search(r"content of entry (\d+), from (\d+) on", verified)
     assert index
-    expected = rf"(?m)^not sound .*pack \d+, offset {index[2]}: content of entry {index[1]} \(artifact, run [0-9a-f]{{8}}\)"
+    expected = (
+        rf"(?m)^not sound .*pack \d+, offset {index[2]}: content of entry {index[1]} \(artifact, run [0-9a-f]{{8}}\)"
+    )
     assert re.search(expected, changed)
 
     assert list(home.iterdir()) == [], "the user's own home was touched"

@@ -1,5 +1,6 @@
 """`ledger.verify` for a ledger: the steps in order, spans joined, pins compared."""
 
+import os
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
@@ -12,14 +13,14 @@ from ledger.audit.span import Result, Task, derived
 from ledger.checkpoint import Checkpoint, Head
 from ledger.locate import read_origin
 from ledger.merkle import Frontier
-from ledger.state import State
+from ledger.state import State, read
 from ledger.trust import read_keys, read_trust
 from policies.history import History
-from schemas.entries import decode, references
-from schemas.errors import Malformed, NotFound, NotSound
+from schemas.entries import Erasure, references
+from schemas.errors import Malformed, NotFound, NotSound, StorageFailed
 from schemas.ids import address
 from schemas.trust import TrustRoot
-from store import pack
+from store import lists, pack
 from store.blobs import large_name
 from store.datakeys import data_name, project_id, read_tombstone, root_name
 from store.folder import Folder
@@ -77,7 +78,7 @@ class _Audit:
         self.broken = False
         self.sizes: list[int] = []
         self.roots = bytearray()
-        self.checkpoints: dict[int, bytes] = {}
+        self.checkpoints: set[tuple[int, bytes]] = set()
         self.watched: dict[int, bytes] = {}
         self.cids: list[bytearray] = []
         self.wanted: list[bytearray] = []
@@ -101,20 +102,28 @@ class _Audit:
             self.broken = True
             report.findings.append(Finding.of(error))
         if not self.broken:
-            self._checkpoints()  # (4)
-            self._blobs()  # (6)
-            self._data_keys()
-            self._upper_tiles()  # (7)
-            self._earlier_heads()  # (8)
+            # (4) (6) (7) (8) (10): each says what it finds, whatever the others found.
+            for step in (self._checkpoints, self._blobs, self._data_keys, self._upper_tiles, self._earlier_heads):
+                try:
+                    step()
+                except NotSound as error:
+                    report.findings.append(Finding.of(error))
             report.unchecked.append("witnesses (none named)")  # (9)
-            self._contents()  # (10)
+            self._contents()
             self._summary()
         else:
             report.unchecked.append("everything after the place named above")
         report.findings = sorted(report.findings, key=lambda f: f.step)[:_MOST_FINDINGS]
         report.seconds = time.monotonic() - began
         if report.sound and self.state.packs:
-            pins.save(homes.pins(self.origin), self.owner, pins.of(self.state))
+            try:
+                if os.access(self.folder.path, os.W_OK):
+                    # What a writer has not synced yet must not be pinned: a power cut could take it back.
+                    self.folder.sync(pack.name(self.packs - 1))
+                pins.save(homes.pins(self.origin), self.owner, pins.of(self.state))
+                report.kept = True
+            except StorageFailed as error:
+                report.remarks.append(f"the head can't be kept on this machine: {error.what}")
         return report
 
     def _find(self, step: int, what: str, hint: str = "") -> None:
@@ -208,7 +217,7 @@ class _Audit:
         self.sizes += result.sizes
         self.roots += b"".join(result.roots)
         self.watched |= result.watched
-        self.checkpoints |= dict(result.checkpoints)
+        self.checkpoints |= set(result.checkpoints)
         self._collect(result)
         self.done += result.bytes_read
         if self.progress is not None:
@@ -258,7 +267,7 @@ class _Audit:
         return bytes(self.roots[32 * position : 32 * position + 32])
 
     def _checkpoints(self) -> None:
-        for size, root in self.checkpoints.items():
+        for size, root in sorted(self.checkpoints):
             if self._root_at(size) != root:
                 self._find(4, f"a pack embeds a checkpoint of {size:,} leaves whose root is not the log's")
         if self.published is None:
@@ -292,32 +301,37 @@ class _Audit:
             self.report.remarks.append(f"{len(spare):,} blobs that nothing refers to")
 
     def _missing(self, missing: set[bytes]) -> None:
-        """Blobs that are not there: forgiven where only entries of erased runs need them."""
+        """Blobs that are not there: forgiven where only entries of erased runs need them. Reads all packs again."""
         erased = {id for id, how in (self.state.history.ended or {}).items() if "erased" in how}
-        named: dict[bytes, str] = {}
-        for index, raw in self._entries():
-            entry = decode(raw)
-            if entry.run in erased:
-                continue
-            for blob in references(entry, raw):
-                at: bytes | None = blob
-                while at is not None:
-                    if at in missing:
-                        named[at] = f"entry {index}"
-                    at = self.chains.get(at)
-        # What only a list names is not forgiven: a list does not tell whose it is.
-        listed = _cids(self.members) | set(self.chains.values())
-        for blob in sorted(missing):
-            if blob in named or blob in listed:
-                name = f"{address(blob)}, which {named.get(blob, 'a list')} needs,"
-                self._find(6, f"{name} is missing ({large_name(blob)})")
-
-    def _entries(self) -> Iterator[tuple[int, bytes]]:
+        needed: dict[bytes, str] = {}
+        members: dict[bytes, list[bytes]] = {}
         for number in range(self.packs):
             found = pack.parse(self.folder.get(pack.name(number)))
-            for position, raw in enumerate(found.leaves):
-                if raw[:1] == b"{":
-                    yield found.size + position, raw
+            for blob, data in self._stored(found):
+                if lists.is_list(data):
+                    members[blob] = lists.parse(data)
+            for index, raw in enumerate(found.leaves, found.size):
+                if raw[:1] != b"{" or (entry := read(index, raw)[0].entry).run in erased:
+                    continue
+                needed |= {blob: f"entry {index}" for blob in references(entry, raw) if blob not in needed}
+        waiting = list(needed)
+        while waiting:
+            blob = waiting.pop()
+            new = [inner for inner in members.get(blob, ()) if inner not in needed]
+            needed |= dict.fromkeys(new, needed[blob])
+            waiting += new
+        # What no pack names is never forgiven: then nothing says that it was ever there.
+        unnamed = missing - set(self.absent)
+        for blob in sorted(missing):
+            if blob in needed or blob in unnamed:
+                name = f"{address(blob)}, which {needed.get(blob, 'a list')} needs,"
+                self._find(6, f"{name} is missing ({large_name(blob)})")
+
+    def _stored(self, found: pack.Pack) -> Iterator[tuple[bytes, bytes]]:
+        yield from zip(found.cids, found.blobs, strict=True)
+        for blob in found.large:
+            if (data := self.folder.find(large_name(blob))) is not None:
+                yield blob, data
 
     def _data_keys(self) -> None:
         erased = self.state.history.erased
@@ -333,15 +347,30 @@ class _Audit:
             if data is None:
                 self._find(6, f"{name} is missing, and no entry erased it")
             elif entry is None:
-                if not data.startswith(_AGE):
+                if (later := read_tombstone(data, self.origin)) is not None and self._erased_meanwhile(id, later):
+                    self.report.remarks.append(f"a run was erased while this audit ran: entry {later}")
+                elif not data.startswith(_AGE):
                     self._find(6, f"{name} is no data key, and no entry erased it")
             elif read_tombstone(data, self.origin) != entry:
-                if self.folder.size(name.removesuffix("age") + "erasing") is None:
+                marked = self.folder.size(name.removesuffix("age") + "erasing") is not None
+                if not marked or not data.startswith(_AGE):
                     self._find(6, f"{name} is there, though entry {entry} erased it", "ledger erase RUN again")
                 else:
                     self.report.remarks.append(f"an erasure is not carried out yet: entry {entry}; ledger erase RUN")
             if entry is not None and self.keys_used.get(id, 0) > entry:
                 self._find(6, f"data key {id} was used after entry {entry} erased it")
+
+    def _erased_meanwhile(self, id: str, index: int) -> bool:
+        """Whether an erasure that came after the end was fixed lists a key. What came is proven like the rest."""
+        state = State(self.owner)
+        state.packs, state.trailer = self.state.packs, self.state.trailer
+        state.frontier, state.trust, state.keys = self.state.frontier.copy(), self.state.trust, self.state.keys
+        while (data := self.folder.find(pack.name(state.packs))) is not None:
+            for recorded in state.prove(pack.parse(data)).entries:
+                entry = recorded.entry
+                if recorded.index == index and isinstance(entry, Erasure) and id in entry.keys:
+                    return True
+        return False
 
     def _upper_tiles(self) -> None:
         """Step 7 above the leaves, whose tiles the spans compared."""
@@ -353,6 +382,9 @@ class _Audit:
                 width = min(tiles.WIDTH, count - index * tiles.WIDTH)
                 name = tiles.tile_name(level, index, width)
                 data = self.folder.find(name)
+                if data is None and width < tiles.WIDTH:
+                    # Gone because somebody published the full one meanwhile.
+                    data = (self.folder.find(tiles.tile_name(level, index)) or b"")[: 32 * width] or None
                 if data != b"".join(nodes[index * tiles.WIDTH :][:width]):
                     self._find(7, derived(name, data))
         if any(finding.step == 7 for finding in self.report.findings):

@@ -1,6 +1,7 @@
 """Step 10: with an identity, every content opens and is what its entry states."""
 
 from collections.abc import Callable, Iterator
+from hashlib import sha512
 from pathlib import Path
 
 import msgspec
@@ -24,10 +25,10 @@ from schemas.ids import cid_of, run_key_id
 from schemas.trust import KeysNote
 from store import pack
 from store.blobs import Blobs, note_places
-from store.datakeys import Keyring, project_id
+from store.datakeys import Keyring, project_id, root_name
 from store.folder import Folder
 from store.places import Places
-from store.seal import Blob, unseal
+from store.seal import HEADER, MAGIC, unseal
 
 _SPAN = 16
 
@@ -80,8 +81,11 @@ def check(
     keyring = Keyring(folder, origin, identity, _no_random)
     try:
         keyring.roots()
-    except (CannotTell, KeyUnusable) as error:
+    except CannotTell as error:
         outcome.unchecked.append(f"contents ({error.what})")
+        return outcome
+    except NotSound as error:
+        outcome.findings.append(Finding.of(error))
         return outcome
     places = Places(home)
     while places.covered < packs:
@@ -154,8 +158,8 @@ def _check(blobs: Blobs, inside: dict[bytes, bytes], entry: Known | Uninterprete
         return
     if isinstance(entry, Content):
         data = inside.get(cid_of(entry.content))
-        if data is not None and data[:2] == b"LB":
-            key = blobs.keyring.open(Blob.parse(data).key_id)
+        if data is not None and data[:4] == MAGIC:
+            key = blobs.keyring.open(data[4:HEADER])
             if key.digest(unseal(key, data)) != entry.digest:
                 raise NotSound(f"{entry.content} does not have the digest that its entry states", step=10)
         else:
@@ -165,8 +169,11 @@ def _check(blobs: Blobs, inside: dict[bytes, bytes], entry: Known | Uninterprete
     elif isinstance(entry, KeysChanged):
         note = KeysNote.parse(entry.note.rpartition("\n\n")[0] + "\n")
         _commitment(blobs, project_id(note.root), note.project)
+        if blobs.keyring.recipients().get(note.root, note.recipient) != note.recipient:
+            raise NotSound(f"{root_name(note.root)} holds another root than the owner stated", step=10)
     elif isinstance(entry, Approval):
-        blobs.read(entry.request)
+        if sha512(blobs.read(entry.request)).hexdigest() != entry.sha512:
+            raise NotSound("an approval's sha512 is not that of the request", step=10)
     elif isinstance(entry, Disclosure):
         return
     if isinstance(entry, Content | RunStarted | RunFinished) and entry.detail:

@@ -40,6 +40,7 @@ class Report(msgspec.Struct):
         published: size of the checkpoint.
         first, last: times of the first and last entry, as recorded.
         seconds: how long it took.
+        kept: whether this machine keeps the head: the next audit starts there.
     """
 
     what: str
@@ -55,6 +56,7 @@ class Report(msgspec.Struct):
     first: datetime | None = None
     last: datetime | None = None
     seconds: float = 0.0
+    kept: bool = False
 
     @property
     def sound(self) -> bool:

@@ -224,7 +224,10 @@ class _Span:
 
     def _checkpoint(self, found: pack.Pack) -> None:
         try:
-            head = Checkpoint.parse(found.checkpoint, self.state.trusted().log).head
+            parsed = Checkpoint.parse(found.checkpoint, self.state.trusted().log)
+            if parsed.origin != self.state.origin:
+                raise Malformed("it is of another log")
+            head = parsed.head
             if head.size > found.size:
                 raise Malformed("it is of a later tree")
             self.result.checkpoints.append((head.size, head.root))
@@ -282,12 +285,26 @@ class _Span:
             leaves, hashes = self.leaves[low - start : high - start], self.hashes[low - start : high - start]
             at = low - index * 256
             tile, bundle = tiles.tile_name(0, index, width), tiles.bundle_name(index, width)
-            data = self.folder.find(tile)
+            data = self._tile(tile, tiles.tile_name(0, index), 32 * width)
             if data is None or len(data) != 32 * width or data[32 * at : 32 * (at + len(hashes))] != b"".join(hashes):
                 self._derived(tile, data)
-            data = self.folder.find(bundle)
+            data = self._bundle(bundle, tiles.bundle_name(index), width)
             if data is None or not _same(data, leaves, at, width):
                 self._derived(bundle, data)
+
+    def _tile(self, name: str, full: str, length: int) -> bytes | None:
+        """A tile; where the partial one has gone because the full one is there, the beginning of that."""
+        data = self.folder.find(name)
+        return data if data is not None or name == full else (self.folder.find(full) or b"")[:length] or None
+
+    def _bundle(self, name: str, full: str, width: int) -> bytes | None:
+        data = self.folder.find(name)
+        if data is not None or name == full or (whole := self.folder.find(full)) is None:
+            return data
+        try:
+            return tiles.bundle(tiles.parse_bundle(whole)[:width])
+        except NotSound:
+            return whole
 
     def _derived(self, name: str, data: bytes | None) -> None:
         self.result.findings.append((7, derived(name, data)))

@@ -12,8 +12,10 @@ from ledger.locate import locate, read_origin
 from ledger.log import own_trust
 from ledger.note import Note
 from ledger.state import describe
-from schemas.errors import LedgerError, Malformed, NotFound, NotSound, UsageError
+from schemas.errors import KeyUnusable, LedgerError, Malformed, NotFound, NotSound, UsageError
+from schemas.ids import check_origin
 from schemas.trust import TrustRoot
+from store.datakeys import load_identity
 from store.folder import Folder
 from store.signers import Verifier
 
@@ -45,6 +47,11 @@ def check(
         return _document(path, trust)
     origin = read_origin(Folder(path))
     root = read_root(trust) if trust is not None else own_trust(origin)
+    if identity:
+        try:
+            load_identity(identity)
+        except KeyUnusable as error:
+            raise UsageError(error.what, hint=error.hint) from None
     return audit(path, root, read_head(since) if since is not None else None, identity or "", progress)
 
 
@@ -62,7 +69,7 @@ def _document(path: Path, trust: TrustRoot | str | None) -> Report:
     try:
         document = disclose.Disclosure.parse(data) if disclosed else None
         found = receipt.Receipt.parse(document.receipt.encode() if document else data)
-        report.origin = Note.parse(found.checkpoint).text.partition("\n")[0]
+        report.origin = check_origin(Note.parse(found.checkpoint).text.partition("\n")[0])
         root = read_root(trust) if trust is not None else own_trust(report.origin)
         owner = Verifier.parse(root.owner)
         if document is not None:

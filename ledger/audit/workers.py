@@ -53,6 +53,8 @@ class _Worker:
             [sys.executable, "-c", f"import sys; sys.path.insert(0, {home!r}); import {module} as m; m.serve()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            # An interrupt is ours to handle: we end them.
+            start_new_session=True,
         )
 
     def ask(self, data: bytes) -> bytes:

@@ -1,6 +1,5 @@
 """`ledger append`: append a prompt, response, artifact or approval."""
 
-import sys
 from pathlib import Path
 from typing import Literal
 
@@ -53,9 +52,9 @@ def command(
     from ledger.drafts import Item
     from ledger.log import Log
 
-    content = sys.stdin.buffer.read() if file == "-" else Path(file)
-    if isinstance(content, Path) and not content.is_file():
-        raise click.UsageError(f"{file}: no such file")
+    content = voice.standard_input() if file == "-" else Path(file)
+    if isinstance(content, Path) and (not content.exists() or content.is_dir()):
+        raise click.UsageError(f"{file}: {'is a folder' if content.is_dir() else 'no such file'}")
     if not name and isinstance(content, Path) and kind == "artifact":
         name = content.name
     with Log.open(where) as log:

@@ -24,7 +24,7 @@ def command(address: str, identity: str | None, where: str | None) -> None:
     from ledger.index.reader import Log
     from schemas.errors import NotFound
 
-    if Path(address).is_file():
+    if not address.isdecimal() and Path(address).is_file():
         from ledger.disclose import Disclosure
 
         sys.stdout.buffer.write(Disclosure.parse(Path(address).read_bytes()).content())

@@ -25,6 +25,8 @@ def command(address: str, output: Path | None, identity: str | None, where: str 
     from ledger.disclose import disclose
     from ledger.index.reader import Log
 
+    if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
+        raise click.UsageError(f"{output}: can't be written there")
     with Log.open(where, identity=identity) as log:
         data = disclose(log, address).encode()
     if output is None:

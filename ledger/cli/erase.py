@@ -25,7 +25,8 @@ def command(run: str, reason: str, yes: bool, where: str | None, as_json: bool) 
     with Log.open(where) as log:
         info = names.any_run(log, run)
         if not yes:
-            question = f"erase run {voice.short(info.id)} {info.name} ({voice.count(info.steps, 'step')}) for good?"
+            run_text = f"{voice.short(info.id)} {voice.plain(info.name)} ({voice.count(info.steps, 'step')})"
+            question = f"erase run {run_text} for good?"
             click.confirm(question, abort=True, err=True)
         index, keys = erase(log, info.id, reason)
     if as_json:

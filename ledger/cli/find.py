@@ -1,6 +1,5 @@
 """`ledger find`: which steps read or made a file."""
 
-import sys
 from pathlib import Path
 
 import click
@@ -26,7 +25,7 @@ def command(file: str, identity: str | None, where: str | None, as_json: bool) -
     from ledger.index.reader import Log
 
     with Log.open(where, identity=identity) as log:
-        source = sys.stdin.buffer.read() if file == "-" else Path(file)
+        source = voice.standard_input() if file == "-" else Path(file)
         found = list(log.find(source))
         lines = [summary(log, recorded) for recorded in found]
     if as_json:
@@ -40,7 +39,7 @@ def command(file: str, identity: str | None, where: str | None, as_json: bool) -
                     click.style(f"{voice.short(str(line['run']))}:{line['step']}", bold=True),
                     str(line["kind"]),
                     str(line.get("stage", "")),
-                    str(line.get("name", "")),
+                    voice.plain(str(line.get("name", ""))),
                     voice.moment(recorded.entry.time),  # type: ignore[union-attr]
                 ]
                 for line, recorded in zip(lines, found, strict=True)

@@ -100,8 +100,9 @@ def revoke(where: str | None, recipient: str) -> None:
 @click.argument("what", type=click.Choice(["add", "end"]))
 @click.argument("vkey", default="")
 @click.option("--at", type=int, metavar="INDEX", help="With end: index from which it no longer counts [default: now].")
+@voice.json_option
 @click.pass_obj
-def author(where: str | None, name: str, what: Literal["add", "end"], vkey: str, at: int | None) -> None:
+def author(where: str | None, name: str, what: Literal["add", "end"], vkey: str, at: int | None, as_json: bool) -> None:
     """Add an author's key (made here, or its VKEY), or end it."""
     from ledger import govern
     from ledger.log import Log
@@ -109,11 +110,19 @@ def author(where: str | None, name: str, what: Literal["add", "end"], vkey: str,
     with Log.open(where) as log:
         if what == "add":
             added, path = govern.add_author(log, name, vkey)
+            if as_json:
+                voice.out_json(
+                    {"name": name, "vkey": added.vkey, "since": added.since, "key": str(path) if path else None}
+                )
+                return
             voice.out(added.vkey)
             if path is not None:
                 voice.say(f"private key  {path}   hand it over as a secret: LEDGER_SIGNER=env:NAME or file:PATH")
         else:
             ended = govern.end_author(log, name, at)
+            if as_json:
+                voice.out_json({"name": name, "vkey": ended.vkey, "until": ended.until})
+                return
             voice.say(f"{name} ended at index {ended.until:,}")
 
 
@@ -128,7 +137,7 @@ def approver(where: str | None, name: str, what: Literal["add", "end"], key: str
     from ledger.log import Log
 
     if what == "add" and Path(key).is_file():
-        key = Path(key).read_text()
+        key = Path(key).read_text(errors="replace")
     with Log.open(where) as log:
         if what == "add":
             added = govern.add_approver(log, name, key)

@@ -54,11 +54,11 @@ def _runs(log: "Log", runs: "list[RunInfo]", as_json: bool) -> None:
             [
                 click.style(voice.short(r.id), bold=True),
                 voice.moment(r.started),
-                r.name or "-",
+                voice.plain(r.name) or "-",
                 click.style(r.status, fg=_COLOURS.get(r.status)),
                 voice.count(r.prompts, "prompt"),
                 voice.count(r.artifacts, "artifact"),
-                r.made,
+                voice.plain(r.made),
             ]
             for r in runs
         ]
@@ -77,8 +77,8 @@ def _steps(log: "Log", info: "RunInfo", as_json: bool) -> None:
             steps.append(line)
     rows = []
     for line in steps:
-        where = "/".join(str(line[k]) for k in ("stage", "lane", "task") if line.get(k))
-        about = "  ".join(str(line[k]) for k in ("name", "model", "status", "reason") if line.get(k))
+        where = "/".join(voice.plain(str(line[k])) for k in ("stage", "lane", "task") if line.get(k))
+        about = "  ".join(voice.plain(str(line[k])) for k in ("name", "model", "status", "reason") if line.get(k))
         about += f"answers {line['to']}" if line.get("to") else ""
         time = datetime.fromisoformat(str(line["time"]))
         rows.append(
@@ -92,7 +92,7 @@ def _steps(log: "Log", info: "RunInfo", as_json: bool) -> None:
             ]
         )
     if not as_json:
-        voice.say(voice.dim(f"run {info.id}   {info.name}   {info.status}   (last column: index)"))
+        voice.say(voice.dim(f"run {info.id}   {voice.plain(info.name)}   {info.status}   (last column: index)"))
         voice.table(rows)
 
 
@@ -107,10 +107,12 @@ def _when(text: str) -> datetime:
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         return midnight - timedelta(days=text == "yesterday")
     unit = {"d": "days", "h": "hours", "m": "minutes", "w": "weeks"}.get(text[-1:])
-    if unit and text[:-1].isdigit():
-        return now - timedelta(**{unit: int(text[:-1])})
     try:
+        if unit and text[:-1].isascii() and text[:-1].isdecimal():
+            return now - timedelta(**{unit: int(text[:-1])})
         when = datetime.fromisoformat(text)
-    except ValueError:
+        when = when if when.tzinfo else when.astimezone()
+        when.astimezone(now.tzinfo)
+    except (ValueError, OverflowError):
         raise click.BadParameter(f"not a time: {text!r}; try yesterday, 3d, 12h or 2026-11-20") from None
-    return when if when.tzinfo else when.astimezone()
+    return when

@@ -118,6 +118,11 @@ def run(args: list[str]) -> int:
         # The reader of our output went away; nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        # Ours are StorageFailed; what is left is our own output.
+        voice.fail(f"can't write the output: {os.strerror(error.errno or 0).lower()}", "nothing acknowledged is lost")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
     except Exception as error:
         if os.environ.get("LEDGER_DEBUG"):
             raise

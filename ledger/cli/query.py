@@ -32,9 +32,17 @@ def command(sql: str, as_csv: bool, where: str | None, as_json: bool) -> None:
     with Log.open(where) as log:
         table = log.query(sql)
     if as_csv:
+        import pyarrow
         from pyarrow import csv
 
-        csv.write_csv(table, sys.stdout.buffer)
+        from schemas.errors import UsageError
+
+        try:
+            csv.write_csv(table, sys.stdout.buffer)
+        except pyarrow.ArrowInvalid:
+            raise UsageError(
+                "a column can't be written as CSV", hint="cast lists and structs to text, or --json"
+            ) from None
     elif as_json:
         for row in table.to_pylist():
             voice.out_json(row)
@@ -44,7 +52,8 @@ def command(sql: str, as_csv: bool, where: str | None, as_json: bool) -> None:
 
 def _print(table: "pa.Table") -> None:
     names = [click.style(name, bold=True) for name in table.column_names]
-    voice.table([names, *([_cell(value) for value in row.values()] for row in table.to_pylist())])
+    columns = [column.to_pylist() for column in table.columns]
+    voice.table([names, *([voice.plain(_cell(value)) for value in row] for row in zip(*columns, strict=True))])
     voice.say(voice.dim(f"{voice.count(table.num_rows, 'row')}"))
 
 

@@ -24,6 +24,8 @@ def command(what: str, output: Path | None, where: str | None) -> None:
     from ledger.cli import names
     from ledger.index.reader import Log
 
+    if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
+        raise click.UsageError(f"{output}: can't be written there")
     with Log.open(where) as log:
         data = log.receipt(names.entry(log, what).index).format()
     if output is None:

@@ -56,10 +56,13 @@ def summary(log: "Log", recorded: "Recorded") -> dict[str, Any]:
 
 
 def _show(log: "Log", recorded: "Recorded", as_json: bool) -> None:
+    from schemas.entries import Uninterpreted
     from schemas.errors import CannotTell, Erased, Missing
 
     value = summary(log, recorded)
     address = value.get("content") or value.get("request") or ""
+    if isinstance(recorded.entry, Uninterpreted):
+        address = ""
     content: bytes | None = None
     why = ""
     if address:
@@ -75,7 +78,8 @@ def _show(log: "Log", recorded: "Recorded", as_json: bool) -> None:
         return
     width = max(map(len, value))
     for name, item in value.items():
-        shown = str(item).rstrip("\n").replace("\n", "\n" + " " * (width + 2))
+        lines = str(item).rstrip("\n").split("\n")
+        shown = ("\n" + " " * (width + 2)).join(map(voice.plain, lines))
         voice.out(f"{click.style(name.ljust(width), fg='cyan')}  {shown}")
     if content is not None:
         voice.say(voice.dim(f"— {len(content):,} bytes —"))

@@ -60,7 +60,7 @@ def _print(report: "Report") -> None:
         if remarks:
             voice.out(f"also: {remarks}")
     if report.head is not None:
-        saved = "   saved; the next audit starts here" if report.sound and report.what == "ledger" else ""
+        saved = "   saved; the next audit starts here" if report.kept else ""
         voice.out(f"head {report.head.one_line()}{saved}")
     for position, what in enumerate(report.unchecked):
         voice.out(("not checked: " if position == 0 else "             ") + what)

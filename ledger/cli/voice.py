@@ -14,6 +14,13 @@ _SOON = 0.5
 """Seconds after which a bar appears."""
 
 
+def standard_input() -> bytes:
+    """All of standard input."""
+    if sys.stdin is None:
+        raise click.UsageError("standard input is closed")
+    return sys.stdin.buffer.read()
+
+
 def fail(what: str, hint: str = "") -> None:
     """`error:` and, below it, `hint:`."""
     click.echo(f"{click.style('error:', fg='red', bold=True)} {what}", err=True, color=_colour(sys.stderr))
@@ -44,6 +51,11 @@ def table(rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         cells = [cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(row, widths, strict=True)]
         out("  ".join(cells).rstrip())
+
+
+def plain(text: str) -> str:
+    """A name as it may reach a terminal: what is no printable character is shown as its escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
 def short(run: str) -> str:

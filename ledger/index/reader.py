@@ -1,16 +1,15 @@
 """A ledger, open, with its index: runs, queries, and where bytes were used."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ledger import homes, log
 from ledger.run import Run
 from ledger.runs import RunInfo
-from ledger.state import Recorded
-from schemas.entries import decode
+from ledger.state import Recorded, read
 from schemas.errors import CannotTell, Erased, Missing, NotFound, UsageError
 from store import pack
 
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ledger.index.segments import Segments
+
+T = TypeVar("T")
 
 VIEWS = {
     "entries": "SELECT * FROM entries_in_packs",
@@ -54,15 +55,14 @@ class Log(log.Log):
         """
         import duckdb
 
-        with self._connection() as connection:
-            try:
-                statements = duckdb.extract_statements(sql)
-                allowed = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
-                if len(statements) != 1 or statements[0].type not in allowed:
-                    raise UsageError("one SELECT at a time", hint="views: " + ", ".join(VIEWS))
-                return connection.sql(sql).to_arrow_table()
-            except duckdb.Error as error:
-                raise UsageError(str(error).split("\n")[0], hint="views: " + ", ".join(VIEWS)) from None
+        views = "views: " + ", ".join(VIEWS)
+        try:
+            statements = duckdb.extract_statements(sql)
+            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                raise UsageError("one SELECT at a time", hint=views)
+            return self._ask(lambda connection: connection.sql(sql).to_arrow_table())
+        except (duckdb.Error, UnicodeEncodeError) as error:
+            raise UsageError(str(error).split("\n")[0], hint=views) from None
 
     def runs(self, since: datetime | None = None) -> list[RunInfo]:
         """Runs, newest first, with the names that this identity can read.
@@ -89,7 +89,7 @@ class Log(log.Log):
             found = pack.parse(self.folder.get(pack.name(number)))
             for index in rows:
                 raw = found.leaves[index - found.size]
-                yield Recorded(index, decode(raw), raw)
+                yield read(index, raw)[0]
 
     def find(self, source: Path | bytes) -> Iterator[Recorded]:
         """Entries whose content is this file, or these bytes: of all data keys that this identity opens."""
@@ -111,13 +111,26 @@ class Log(log.Log):
             found = pack.parse(self.folder.get(pack.name(number)))
             for index in rows:
                 raw = found.leaves[index - found.size]
-                yield Recorded(index, decode(raw), raw)
+                yield read(index, raw)[0]
 
     def _by_pack(self, condition: str, values: list[Any]) -> list[tuple[int, list[int]]]:
         # The condition is one of ours; what users give is bound.
         text = f'SELECT pack, list("index" ORDER BY "index") FROM entries WHERE {condition} GROUP BY pack ORDER BY pack'  # noqa: S608
-        with self._connection() as connection:
-            return connection.execute(text, values).fetchall()
+        return self._ask(lambda connection: connection.execute(text, values).fetchall())
+
+    def _ask(self, question: "Callable[[duckdb.DuckDBPyConnection], T]") -> "T":
+        """Asks; once more where a segment was damaged, or merged away by another process."""
+        import duckdb
+        import pyarrow as pa
+
+        try:
+            with self._connection() as connection:
+                return question(connection)
+        except (duckdb.Error, pa.ArrowException, OSError):
+            if self._index is not None:
+                self._index.forget()
+            with self._connection() as connection:
+                return question(connection)
 
     @contextmanager
     def _connection(self) -> Iterator["duckdb.DuckDBPyConnection"]:
@@ -130,18 +143,14 @@ class Log(log.Log):
             self._index = Segments(homes.cache(self.origin) / self.chain.state.owner.key_id.hex(), self.folder)
         index = self._index
         index.catch_up(self.chain.state.packs)
-        settings: dict[str, Any] = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+        settings: dict[str, Any] = {
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "temp_directory": "",
+        }
         connection = duckdb.connect(":memory:", config=settings)
         try:
-            for again in (False, True):
-                try:
-                    _define(connection, index)
-                    break
-                except (duckdb.Error, OSError):
-                    if again:
-                        raise
-                    index.drop()
-                    index.catch_up(self.chain.state.packs)
+            _define(connection, index)
             connection.execute("SET allowed_directories = [" + _quoted(str(index.home)) + "]")
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
@@ -152,10 +161,13 @@ class Log(log.Log):
 
 def _define(connection: "duckdb.DuckDBPyConnection", index: "Segments") -> None:
     """The views over segments and tail."""
-    for what, tail in (("entries", index.tail_entries), ("blobs", index.tail_blobs)):
+    for what, tail, paths in (
+        ("entries", index.tail_entries, index.entries),
+        ("blobs", index.tail_blobs, index.blobs),
+    ):
         connection.register(f"{what}_tail", tail)
         parts = [f"FROM {what}_tail"]
-        if paths := index.paths(what):
+        if paths:
             parts.insert(0, f"FROM read_parquet([{', '.join(map(_quoted, paths))}])")
         connection.execute(f"CREATE OR REPLACE VIEW {what}_in_packs AS " + " UNION ALL ".join(parts))
     for name, text in VIEWS.items():

@@ -6,14 +6,20 @@ version is dropped and built again.
 """
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from operator import attrgetter
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from blake3 import blake3
 
+from schemas.entries import KINDS, decode, kind_of
+from schemas.errors import NotSound
 from store import pack
 from store.durable import storage_errors
 from store.folder import Folder
@@ -21,6 +27,10 @@ from store.folder import Folder
 VERSION = 1
 _ROWS = 200_000
 _SMALL = 12
+_PACKS = 256
+
+
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class Row(msgspec.Struct, gc=False):
@@ -29,7 +39,7 @@ class Row(msgspec.Struct, gc=False):
     kind: str
     time: str
     run: str = ""
-    step: int = 0
+    step: Int64 = 0
     stage: str = ""
     lane: str = ""
     task: str = ""
@@ -38,18 +48,13 @@ class Row(msgspec.Struct, gc=False):
     digest: str = ""
     detail: str = ""
     model: str = ""
-    to: int = 0
+    to: Int64 = 0
     status: str = ""
     request: str = ""
     of: str = ""
 
 
-class _Kind(msgspec.Struct, gc=False):
-    kind: str
-
-
 _decoder = msgspec.json.Decoder(Row)
-_kind = msgspec.json.Decoder(_Kind)
 _columns = attrgetter(*Row.__struct_fields__)
 
 ENTRIES = pa.schema(
@@ -70,20 +75,33 @@ ENTRIES = pa.schema(
 BLOBS = pa.schema([("cid", pa.binary(32)), ("pack", pa.int64()), ("size", pa.int64()), ("outside", pa.bool_())])
 
 
+_NAME = re.compile(r"(entries|blobs)-([0-9]{10})-([0-9]{10})-([0-9a-f]{32})\.parquet")
+
+
 class Segments:
     """The index of one log.
 
     Args:
         home: folder in the reader's cache.
         ledger: the objects that it is built from.
+
+    Attributes:
+        entries, blobs: segments in use, from pack 0 to where the tail begins.
+        tail_entries, tail_blobs: what comes after them.
     """
 
     def __init__(self, home: Path, ledger: Folder) -> None:
         self.home = home / f"index-{VERSION}"
         self.ledger = ledger
-        self.tail_entries = ENTRIES.empty_table()
-        self.tail_blobs = BLOBS.empty_table()
-        self._in_memory = 0
+        self.entries: list[str] = []
+        self.blobs: list[str] = []
+        self.forget()
+
+    def forget(self) -> None:
+        """Forgets what is in memory: every segment is looked at again."""
+        self.tail_entries, self.tail_blobs = ENTRIES.empty_table(), BLOBS.empty_table()
+        self._tail_from = self._tail_to = 0
+        self._checked: set[str] = set()
 
     def catch_up(self, packs: int) -> None:
         """Takes in the packs that are not indexed yet.
@@ -91,89 +109,95 @@ class Segments:
         Args:
             packs: how many are proven.
         """
-        files = self.files()
-        covered = files[-1][1] if files else 0
-        if covered > packs:
-            self.drop()
-            covered = 0
-        start = max(covered, self._in_memory)
-        if start == covered:
+        covered = self._choose(packs)
+        if covered != self._tail_from or self._tail_to > packs:
             self.tail_entries, self.tail_blobs = ENTRIES.empty_table(), BLOBS.empty_table()
-        for first, end, entries, blobs in _tables(self.ledger, start, packs):
+            self._tail_from = self._tail_to = covered
+        for end, entries, blobs in _tables(self.ledger, self._tail_to, packs):
             self.tail_entries = pa.concat_tables([self.tail_entries, entries])
             self.tail_blobs = pa.concat_tables([self.tail_blobs, blobs])
-            self._in_memory = end
-            if self.tail_entries.num_rows >= _ROWS or end - covered >= 256:
-                self._write(covered, end)
-                covered = end
-            del first
+            self._tail_to = end
+            if self.tail_entries.num_rows >= _ROWS or end - self._tail_from >= _PACKS:
+                self.entries.append(self._put("entries", self._tail_from, end, self.tail_entries))
+                self.blobs.append(self._put("blobs", self._tail_from, end, self.tail_blobs))
+                self.tail_entries, self.tail_blobs = ENTRIES.empty_table(), BLOBS.empty_table()
+                self._tail_from = end
         self._merge()
 
-    def files(self) -> list[tuple[int, int]]:
-        """First and last pack of each segment, without gaps from 0."""
-        found: list[tuple[int, int]] = []
+    def _choose(self, packs: int) -> int:
+        """Chooses whole segments without gaps from 0; returns where they end. Damaged ones are removed."""
+        found: dict[tuple[int, int], dict[str, str]] = {}
+        if self.home.is_dir():
+            for path in self.home.iterdir():
+                match = _NAME.fullmatch(path.name)
+                if match is not None and self._is_whole(path, match[4]):
+                    found.setdefault((int(match[2]), int(match[3])), {})[match[1]] = str(path)
+        self.entries, self.blobs, covered = [], [], 0
+        for (start, end), pair in sorted(found.items(), key=lambda item: (item[0][0], -item[0][1])):
+            if start == covered < end <= packs and len(pair) == 2:
+                self.entries.append(pair["entries"])
+                self.blobs.append(pair["blobs"])
+                covered = end
+        return covered
+
+    def _is_whole(self, path: Path, digest: str) -> bool:
+        """Compares a segment with the digest in its name, once in a process."""
+        if path.name in self._checked:
+            return True
+        try:
+            if blake3(path.read_bytes()).hexdigest(16) == digest:
+                self._checked.add(path.name)
+                return True
+            path.unlink(missing_ok=True)
+        except OSError:
+            # Another process merged it away, or it is no file of ours.
+            pass
+        return False
+
+    def _put(self, what: str, start: int, end: int, table: pa.Table) -> str:
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd", compression_level=1)
+        data = sink.getvalue().to_pybytes()
+        path = self.home / f"{what}-{start:010d}-{end:010d}-{blake3(data).hexdigest(16)}.parquet"
         with storage_errors(self.home):
-            names = sorted(self.home.glob("entries-*.parquet")) if self.home.exists() else []
-        spans = sorted((_span(path) for path in names), key=lambda span: (span[0], -span[1]))
-        for start, end in spans:
-            if start == (found[-1][1] if found else 0) and self._path("blobs", start, end).exists():
-                found.append((start, end))
-        return found
-
-    def paths(self, what: str) -> list[str]:
-        """The segments of `entries` or `blobs`."""
-        return [str(self._path(what, start, end)) for start, end in self.files()]
-
-    def drop(self) -> None:
-        """Forgets everything: it is built again."""
-        with storage_errors(self.home):
-            for path in self.home.glob("*.parquet"):
-                path.unlink(missing_ok=True)
-        self._in_memory = 0
-
-    def _path(self, what: str, start: int, end: int) -> Path:
-        return self.home / f"{what}-{start:010d}-{end:010d}.parquet"
-
-    def _write(self, start: int, end: int) -> None:
-        self._put("blobs", start, end, self.tail_blobs)
-        self._put("entries", start, end, self.tail_entries)
-        self.tail_entries, self.tail_blobs = ENTRIES.empty_table(), BLOBS.empty_table()
-
-    def _put(self, what: str, start: int, end: int, table: pa.Table) -> None:
-        with storage_errors(self.home):
-            self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-            staged = self.home / f".{what}.{os.getpid()}"
-            pq.write_table(table, staged, compression="zstd", compression_level=1)
-            os.replace(staged, self._path(what, start, end))
+            try:
+                self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            except FileExistsError:
+                self.home.unlink()
+                self.home.mkdir(mode=0o700)
+            staged = self.home / f".{os.getpid()}.{what}"
+            staged.write_bytes(data)
+            os.replace(staged, path)
+        self._checked.add(path.name)
+        return str(path)
 
     def _merge(self) -> None:
         """Makes one segment of the small ones at the end, once they are many."""
-        files = self.files()
-        small = []
-        for start, end in reversed(files):
-            if pq.read_metadata(self._path("entries", start, end)).num_rows >= _ROWS:
+        small = 0
+        for path in reversed(self.entries):
+            if pq.read_metadata(path).num_rows >= _ROWS:
                 break
-            small.append((start, end))
-        if len(small) < _SMALL:
+            small += 1
+        if small < _SMALL:
             return
-        start, end = small[-1][0], small[0][1]
-        for what in ("blobs", "entries"):
-            parts = [pq.read_table(self._path(what, *span)) for span in reversed(small)]
-            self._put(what, start, end, pa.concat_tables(parts))
-        for span in small:
-            for what in ("entries", "blobs"):
-                self._path(what, *span).unlink(missing_ok=True)
+        start, end = _span(self.entries[-small])[0], _span(self.entries[-1])[1]
+        old = self.entries[-small:] + self.blobs[-small:]
+        for what, paths in (("entries", self.entries), ("blobs", self.blobs)):
+            merged = pa.concat_tables([pq.read_table(path) for path in paths[-small:]])
+            paths[-small:] = [self._put(what, start, end, merged)]
+        for path in old:
+            Path(path).unlink(missing_ok=True)
 
 
-def _span(path: Path) -> tuple[int, int]:
-    _, start, end = path.stem.split("-")
+def _span(path: str) -> tuple[int, int]:
+    _, start, end, _ = Path(path).stem.split("-")
     return int(start), int(end)
 
 
-def _tables(ledger: Folder, start: int, end: int) -> Iterator[tuple[int, int, pa.Table, pa.Table]]:
-    """Tables of some packs each, in order: first pack, end, entries, blobs."""
+def _tables(ledger: Folder, start: int, end: int) -> Iterator[tuple[int, pa.Table, pa.Table]]:
+    """Tables of some packs each, in order: the pack after them, entries, blobs."""
     while start < end:
-        first, lines, indexes, numbers = start, list[bytes](), list[int](), list[int]()
+        lines, indexes, numbers = list[bytes](), list[int](), list[int]()
         cids, sizes, places = list[bytes](), list[int](), list[tuple[int, int, int]]()
         while start < end and len(lines) < 50_000:
             found = pack.parse(ledger.get(pack.name(start)))
@@ -189,35 +213,55 @@ def _tables(ledger: Folder, start: int, end: int) -> Iterator[tuple[int, int, pa
             sizes += found.large_sizes
             places.append((start, len(found.cids), len(found.large)))
             start += 1
-        yield first, start, _entries(lines, indexes, numbers), _blobs(cids, sizes, places)
+        yield start, _entries(lines, indexes, numbers), _blobs(cids, sizes, places)
 
 
 def _entries(lines: list[bytes], indexes: list[int], numbers: list[int]) -> pa.Table:
     try:
         rows = _decoder.decode_lines(b"\n".join(lines))
-    except msgspec.MsgspecError:
+        if len(rows) != len(lines):
+            rows = [_row(line) for line in lines]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         # An entry of another version may use a member's name for something else.
         rows = [_row(line) for line in lines]
+    rows = [row if row.kind in KINDS else _row(line) for row, line in zip(rows, lines, strict=True)]
     values = dict(zip(Row.__struct_fields__, zip(*map(_columns, rows), strict=True), strict=True)) if rows else {}
     columns = []
     for field in ENTRIES:
         if field.name in ("index", "pack"):
             columns.append(pa.array(indexes if field.name == "index" else numbers, field.type))
         elif field.name == "time":
-            columns.append(pa.array(values.get("time", ()), pa.string()).cast(field.type))
+            columns.append(_times(values.get("time", ()), field.type))
         else:
             columns.append(pa.array(values.get(field.name, ()), field.type))
     return pa.table(columns, schema=ENTRIES)
 
 
+def _times(texts: Sequence[str], type: pa.DataType) -> pa.Array:
+    try:
+        return pa.array(texts, pa.string()).cast(type)
+    except pa.ArrowInvalid:
+        return pa.array([_time(text) for text in texts], type)
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None
+
+
 def _row(line: bytes) -> Row:
+    """A row of what is of another version, or malformed."""
+    try:
+        entry = decode(line)
+    except NotSound:
+        return Row("malformed", "")
     try:
         return _decoder.decode(line)
-    except msgspec.MsgspecError:
-        try:
-            return Row(_kind.decode(line).kind, "1970-01-01T00:00:00Z")
-        except msgspec.MsgspecError:
-            return Row("malformed", "1970-01-01T00:00:00Z")
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return Row(kind_of(entry), "", run=entry.run, step=entry.step)
 
 
 def _blobs(cids: list[bytes], sizes: list[int], places: list[tuple[int, int, int]]) -> pa.Table:

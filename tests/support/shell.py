@@ -29,10 +29,10 @@ class Said(NamedTuple):
         """It was refused as it should be: this status, `error:` with these words, and nothing on stdout."""
         assert self.status == status, self
         assert self.out == "", self
-        assert self.err.startswith("error: "), self
+        assert self.err.lstrip("\n").startswith("error: "), self
         assert "our own bug" not in self.err, self
         assert "Traceback" not in self.err, self
-        first, *rest = self.err.splitlines()
+        first, *rest = self.err.strip().splitlines()
         assert all(line.startswith("hint: ") for line in rest[:1]), self
         assert not first.endswith("."), self
         for word in words:
@@ -51,7 +51,7 @@ def call(
         input=stdin.encode() if isinstance(stdin, str) else stdin,
         capture_output=True,
         cwd=cwd,
-        env=os.environ | (env or {}),
+        env={**os.environ, **(env or {})},
         timeout=60,
     )
     return Said(done.returncode, done.stdout.decode(), done.stderr.decode())
@@ -61,7 +61,11 @@ def on_a_terminal(*args: str | Path, env: Mapping[str, str] | None = None) -> st
     """What somebody sees who runs `ledger` on a terminal."""
     master, slave = pty.openpty()
     process = subprocess.Popen(
-        [*LEDGER, *map(str, args)], stdin=slave, stdout=slave, stderr=slave, env=os.environ | {"TERM": "xterm"} | (env or {})
+        [*LEDGER, *map(str, args)],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env={**os.environ, "TERM": "xterm", **(env or {})},
     )
     os.close(slave)
     seen = b""
@@ -85,6 +89,7 @@ def new_person(folder: Path, name: str) -> Path:
 
 def sign(key: Path, request: Path, namespace: str = "ledger-approval@v1") -> Path:
     """Signs a file as people do; returns the signature's file."""
+    request.with_name(request.name + ".sig").unlink(missing_ok=True)
     command = ["ssh-keygen", "-Y", "sign", "-n", namespace, "-f", str(key), str(request)]
     subprocess.run(command, check=True, capture_output=True)
     return request.with_name(request.name + ".sig")
@@ -97,7 +102,8 @@ import ledger
 from ledger.cli.main import run
 for found in pkgutil.walk_packages(ledger.__path__, "ledger."):
     importlib.import_module(found.name)
-import pyarrow.csv, pyarrow.parquet, msgspec.json, difflib, encodings.idna
+import dataclasses, difflib, duckdb, msgspec.json, pyarrow.compute, pyarrow.csv, pyarrow.parquet, zoneinfo
+duckdb.connect().sql("SELECT now(), 1.5::DECIMAL(3, 1)").to_arrow_table().to_pylist()
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 sys.exit(run(sys.argv[1:]))
 """

@@ -1,0 +1,1010 @@
+"""The command line: what users type and see, how it refuses what is wrong, and that it never tells a secret."""
+
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import ledger
+from ledger.cli import main
+from tests.support import shell, template
+from tests.support.shell import Said, Say, call
+from tests.support.template import Template
+
+PROMPT, ANSWER = "what is 6 × 7?", "42, of course"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Template:
+    return template.make(tmp_path_factory.mktemp("made"), _fill)
+
+
+def _fill(path: Path) -> None:
+    """Three runs: finished, failed, open; the finished one has every kind but an approval."""
+    with ledger.open(path) as log:
+        with log.run("nightly", stage="plan", lane="a", task="t1") as run:
+            run.response(ANSWER, to=run.prompt(PROMPT, model="m-1"))
+            run.artifact(b"\x00\x01binary", name="app.bin", media_type="application/octet-stream")
+        with pytest.raises(ZeroDivisionError), log.run("broken"):
+            raise ZeroDivisionError
+        log.run("still going").prompt({"ask": "again"})
+
+
+@pytest.fixture
+def path(made: Template, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The ledger of the folder in which the test stands."""
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    return made.copy(home, tmp_path / "project" / ".ledger")
+
+
+@pytest.fixture
+def say(capfd: pytest.CaptureFixture[str]) -> Iterator[Say]:
+    """The command line in this process: for where there are many calls."""
+    umask = os.umask(0o022)
+
+    def run(*args: str | Path) -> Said:
+        capfd.readouterr()
+        status = main.run([str(arg) for arg in args])
+        return Said(status, *capfd.readouterr())
+
+    yield run
+    os.umask(umask)
+
+
+def ids(path: Path) -> list[str]:
+    """Ids of its runs, newest first."""
+    with ledger.open(path) as log:
+        return [run.id for run in log.runs()]
+
+
+def size_of(path: Path) -> int:
+    with ledger.open(path) as log:
+        return log.chain.state.size
+
+
+# The story.
+
+
+def test_the_story_of_a_user_from_an_empty_home(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = tmp_path / "calc"
+    work.mkdir()
+    monkeypatch.chdir(work)
+
+    began = call("init")
+    assert began.status == 0
+    assert re.fullmatch(r"local/calc-[0-9a-f]{4}\+[0-9a-f]{8}\+[A-Za-z0-9+/=]{44}\n", began.out)
+    assert "created .ledger" in began.err
+    assert "~/.config/ledger/local/calc-" in began.err
+    vkey = began.out.strip()
+    assert "next: export LEDGER_RUN=$(ledger start demo); echo hello | ledger append prompt -\n" in began.err
+
+    started = call("start", "nightly", "--stage", "plan")
+    assert (started.status, started.err) == (0, "")
+    run = started.out.strip()
+    monkeypatch.setenv("LEDGER_RUN", run)
+
+    asked = call("append", "prompt", "-", "--model", "m-1", "--stage", "ask", stdin=PROMPT)
+    assert re.fullmatch(r"5 artifact://[0-9a-f]{64}\n", asked.out)
+    assert asked.err == ""
+    (work / "answer.txt").write_text(ANSWER)
+    answered = call("append", "response", "answer.txt", "--json").json[0]
+    assert answered["step"] == 3
+    (work / "app.bin").write_bytes(b"\x00\xff" * 50)
+    artifact = call("append", "artifact", "app.bin").out.split()[1]
+    ada = shell.new_person(tmp_path / "people", "ada")
+    assert call("keys", "approver", "ada", "add", f"{ada}.pub").status == 0
+    (work / "release.txt").write_text("release it?")
+    shell.sign(ada, work / "release.txt")
+    assert call("append", "approval", "release.txt").status == 0
+    finished = call("finish")
+    assert (finished.status, finished.out) == (0, "")
+    assert "succeeded   6 steps" in finished.err
+    monkeypatch.delenv("LEDGER_RUN")
+
+    [line] = call("log").out.splitlines()
+    assert line.startswith(run[-8:])
+    assert "nightly  succeeded  1 prompt  1 artifact  app.bin" in line
+    steps = call("log", run)
+    words = [line.split()[2] for line in steps.out.splitlines()]
+    assert words == ["run.started", "prompt", "response", "artifact", "approval", "run.finished"]
+    assert run in steps.err
+    shown = call("show", "5")
+    assert f"\n{PROMPT}\n" in "\n" + shown.out
+    assert call("show", artifact).out.startswith("index    9\nkind     artifact\n")
+    fetched = subprocess.run([*shell.LEDGER, "cat", artifact], capture_output=True, check=True)
+    assert (fetched.stdout, fetched.stderr) == ((work / "app.bin").read_bytes(), b"")
+    assert f"{run[-8:]}:4" in call("find", "app.bin").out
+    assert call("find", "-", stdin=b"never seen").status == 1
+
+    for identity in ([], ["--identity", f"file:{home}/.config/ledger/{vkey.partition('+')[0]}/identity.txt"]):
+        verdict = call("verify", *identity)
+        assert verdict.status == 0, verdict
+        assert "\nsound" in verdict.out
+        assert ("contents (no identity)" in verdict.out) == (not identity)
+    assert call("receipt", "5", "-o", "5.tlog-proof").status == 0
+    assert call("disclose", artifact, "-o", "app.disclosure").status == 0
+    auditor = {"HOME": str(tmp_path / "auditor")}
+    for document in ("5.tlog-proof", "app.disclosure"):
+        assert call("verify", work / document, env=auditor).status == 3
+        assert call("verify", work / document, "--trust", vkey, env=auditor).status == 0
+    read = subprocess.run([*shell.LEDGER, "cat", "app.disclosure"], capture_output=True, check=True)
+    assert read.stdout == (work / "app.bin").read_bytes()
+
+    kinds = call("query", "SELECT kind, count(*) AS n FROM entries GROUP BY kind", "--json").json
+    assert {row["kind"]: row["n"] for row in kinds}["disclosure"] == 1
+    (work / "old.ndjson").write_text('{"kind":"prompt","run":"old","text":"x","time":"2020-01-01T00:00:00Z"}\n')
+    assert "imported 1 entries in 1 run" in call("import", "old.ndjson").err
+    erased = call("erase", "nightly", "--reason", "ticket 812", "--yes")
+    assert (erased.status, erased.out) == (0, "")
+    call("cat", artifact).fails(1, "erased by entry")
+    assert call("doctor").status == 0
+    assert call("verify").status == 0
+    assert vkey in call("keys").out
+
+
+def test_an_erasure_is_asked_for_and_no_is_no(path: Path) -> None:
+    said = call("erase", "nightly", "--reason", "x", stdin="n\n")
+    assert said.status == 130
+    assert said.out == ""
+    assert "erase run" in said.err
+    with ledger.open(path) as log:
+        assert log.runs()[-1].status == "succeeded"
+
+
+# What is printed, and where.
+
+PRINTING = [
+    ["start", "x"],
+    ["append", "prompt", "file.txt", "--run", "still going"],
+    ["finish", "still going"],
+    ["import", "old.ndjson"],
+    ["log"],
+    ["log", "nightly"],
+    ["log", "still going"],
+    ["log", "--since", "3d"],
+    ["show", "3"],
+    ["show", "nightly:2"],
+    ["show", "nightly:4"],
+    ["find", "file.txt"],
+    ["query", "FROM entries"],
+    ["query", "FROM runs"],
+    ["query", "FROM blobs"],
+    [
+        "query",
+        "SELECT 1::HUGEINT, INTERVAL 1 DAY, MAP {1: 2}, 'a'::BLOB, 1.5::DECIMAL(4,2), [1], {'a': 1}, 'nan'::DOUBLE",
+    ],
+    ["verify"],
+    ["keys"],
+    ["keys", "author", "ci", "add"],
+    ["erase", "nightly", "--reason", "x", "--yes"],
+    ["doctor"],
+    ["doctor", "--rebuild", "--gc"],
+    ["init", "other", "--origin", "other.example/log"],
+]
+
+
+@pytest.mark.parametrize("args", PRINTING, ids=" ".join)
+def test_json_is_all_that_json_prints(path: Path, say: Say, args: list[str]) -> None:
+    Path("file.txt").write_text(PROMPT)
+    Path("old.ndjson").write_text('{"kind":"prompt","run":"old","text":"x"}\n')
+    said = say(*args, "--json")
+    assert said.status == 0, said
+    assert said.json
+    assert not re.search(r"[{}]", said.err)
+
+
+@pytest.mark.parametrize("args", [["--help"], ["-h"], *([verb, "--help"] for verb in main.VERBS)], ids=" ".join)
+def test_help_of_every_verb_has_an_example(say: Say, args: list[str]) -> None:
+    said = say(*args)
+    assert (said.status, said.err) == (0, "")
+    assert "Usage: ledger" in said.out
+    assert "example" in said.out or "first steps" in said.out
+    assert max(map(len, said.out.splitlines())) <= 100
+
+
+def test_help_shows_every_verb_in_its_group(say: Say) -> None:
+    out = say("--help").out
+    for verb, (group, text) in main.VERBS.items():
+        part = out.partition(f"{group}:\n")[2].partition("\n\n")[0]
+        assert re.search(rf"^  {verb} +{re.escape(text)}$", part, re.M), verb
+
+
+def test_without_arguments_help_is_shown_and_the_status_is_of_usage(say: Say) -> None:
+    said = say()
+    assert said.status == 2
+    assert "Usage: ledger" in said.out
+
+
+@pytest.mark.parametrize("sub", ["grant", "revoke", "author", "approver"])
+def test_help_of_changes_to_keys(say: Say, sub: str) -> None:
+    assert say("keys", sub, "--help").status == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("verfy", "verify"), ("lgo", "log"), ("check", "verify"), ("add", "append"), ("list", "log")]
+)
+def test_an_unknown_command_names_the_one_that_was_meant(say: Say, typed: str, meant: str) -> None:
+    say(typed).fails(2, f"no command {typed!r}", f"hint: did you mean `ledger {meant}`?")
+
+
+def test_an_unknown_command_that_resembles_none_hints_at_the_list(say: Say) -> None:
+    say("xyzzy").fails(2, "`ledger --help` lists commands")
+
+
+@pytest.mark.parametrize(
+    "args", [["log"], ["log", "@"], ["show", "3"], ["verify"], ["doctor"], ["find", "nothing"], ["xyz"]]
+)
+def test_there_is_no_colour_but_on_a_terminal(path: Path, args: list[str]) -> None:
+    Path("nothing").touch()
+    said = call(*args)
+    assert "\x1b" not in said.out + said.err
+
+
+@pytest.mark.parametrize("args", [["log"], ["show", "3"], ["verify"], ["xyz"]], ids=" ".join)
+def test_there_is_colour_on_a_terminal_unless_it_is_unwanted(path: Path, args: list[str]) -> None:
+    assert "\x1b[" in shell.on_a_terminal(*args)
+    assert "\x1b[" not in shell.on_a_terminal(*args, env={"NO_COLOR": "1"})
+
+
+def test_colour_can_be_forced(path: Path) -> None:
+    assert "\x1b[" in call("log", env={"FORCE_COLOR": "1"}).out
+
+
+@pytest.mark.parametrize("args", [["log"], ["log", "@"], ["show", "3"]], ids=" ".join)
+def test_a_name_cannot_speak_to_the_terminal(path: Path, args: list[str]) -> None:
+    """Names come from agents: an escape sequence in one must not reach the terminal of who looks."""
+    with ledger.open(path) as log:
+        run = log.run("evil\x1b]0;pwned\x07\x1b[2Jname\nsecond line")
+        run.artifact(b"x", name="a\x1b[2Jb\rc")
+        index = next(log.entries(run)).index
+    seen = shell.on_a_terminal(*("show" if a == "show" else str(index) if a == "3" else a for a in args))
+    assert "\x1b]0" not in seen
+    assert "\x07" not in seen
+    assert "\x1b[2J" not in seen
+
+
+@pytest.mark.parametrize("args", [["log"], ["query", "SELECT * FROM range(100000)"], ["cat", "6"]], ids=" ".join)
+def test_a_reader_that_goes_away_is_no_error_to_speak_of(path: Path, args: list[str]) -> None:
+    with ledger.open(path) as log:
+        big = log.run("big").artifact(b"line\n" * 300_000)
+    args = [str(big.index) if a == "6" else a for a in args]
+    line = " ".join(f"'{a}'" for a in [*shell.LEDGER, *args]) + " | head -0"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60)
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+    assert "bug" not in done.stderr
+
+
+def test_standard_output_that_is_full_is_said(path: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([*shell.LEDGER, "log"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode not in (0, 70)
+    assert "Traceback" not in done.stderr
+    assert "error:" in done.stderr
+
+
+# Names as people type them.
+
+
+def test_every_way_to_name_a_run(path: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    newest, broken, nightly = ids(path)
+    unique = nightly[-8:]
+    for name in (nightly, unique, unique[:5], nightly[-12:], "nightly", "@~2"):
+        assert say("log", name, "--json").json[0]["run"] == nightly, name
+    assert say("log", "@", "--json").json[0]["run"] == newest
+    assert say("log", "@~1", "--json").json[0]["run"] == broken
+    monkeypatch.setenv("LEDGER_RUN", nightly)
+    assert say("finish").status == 2
+    monkeypatch.setenv("LEDGER_RUN", "still going")
+    assert say("finish", "--json").json[0]["run"] == newest
+
+
+def test_a_run_goes_by_its_whole_id_even_if_another_bears_it_as_a_name(path: Path, say: Say) -> None:
+    nightly = ids(path)[2]
+    with ledger.open(path) as log:
+        log.run(nightly)
+    assert say("log", nightly, "--json").json[0]["run"] == nightly
+
+
+def test_appending_and_looking_mean_the_same_run_by_the_same_name(path: Path, say: Say) -> None:
+    """A name that is also a part of another run's id."""
+    going = ids(path)[0]
+    with ledger.open(path) as log:
+        named = log.run(going[-6:]).id
+    assert say("log", going[-6:], "--json").json[0]["run"] == named
+    Path("f").touch()
+    assert say("append", "artifact", "f", "--run", going[-6:], "--json").json[0]["run"] == named
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nothing", ["no run 'nothing'", "`ledger log` lists runs"]),
+        ("01a", ["no run '01a'"]),
+        ("@~3", ["no run @~3", "there are 3"]),
+        ("@~x", ["no run @~x"]),
+        ("@~²", ["no run"]),
+        ("@~-1", ["no run"]),
+        ("@@", ["no run"]),
+        ("00000000-0000-7000-8000-000000000000", ["no run"]),
+        (" ", ["no run"]),
+        ("\udcff", []),
+    ],
+)
+@pytest.mark.parametrize("verb", ["log", "erase", "finish", "append"])
+def test_a_run_that_is_none_is_refused(path: Path, say: Say, verb: str, name: str, words: list[str]) -> None:
+    Path("f").touch()
+    before = size_of(path)
+    more = {"erase": ["--reason", "x", "--yes"], "append": ["--run", name]}.get(verb, [])
+    said = say(verb, *(["artifact", "f"] if verb == "append" else [name]), *more)
+    said.fails(2, *(words if verb in ("log", "erase") and words else []))
+    assert size_of(path) == before
+
+
+def test_an_ambiguous_name_lists_what_it_fits(path: Path, say: Say) -> None:
+    first, *rest = ids(path)
+    prefix = first[: next(n for n in range(36) if any(id[n] != first[n] for id in rest))]
+    assert len(prefix) >= 4
+    for verb in (["log", prefix], ["show", f"{prefix}:1"], ["erase", prefix, "--reason", "x", "--yes"]):
+        say(*verb).fails(2, "fits 3 runs", ids(path)[0][-8:], "give more of the id")
+    with ledger.open(path) as log:
+        log.run("twin")
+        log.run("twin")
+    for verb in (["log", "twin"], ["finish", "twin"], ["append", "prompt", "f", "--run", "twin"]):
+        Path("f").touch()
+        say(*verb).fails(2, "fits 2 runs")
+
+
+def test_an_empty_name_never_means_the_newest_run(path: Path, say: Say) -> None:
+    """`ledger erase "$UNSET"` must not erase whatever is newest."""
+    before = size_of(path)
+    say("erase", "", "--reason", "x", "--yes").fails(2)
+    assert size_of(path) == before
+
+
+@pytest.mark.parametrize(
+    "args", [["finish"], ["append", "artifact", "f"], ["finish", ""], ["append", "artifact", "f", "--run", ""]]
+)
+def test_without_a_run_nothing_is_written(path: Path, say: Say, args: list[str]) -> None:
+    Path("f").touch()
+    say(*args).fails(2, "no run named", "export LEDGER_RUN=$(ledger start)")
+
+
+@pytest.mark.parametrize("verb", ["append", "finish"])
+@pytest.mark.parametrize("how", ["id", "part", "name"])
+def test_a_finished_run_is_said_to_be_finished(path: Path, say: Say, verb: str, how: str) -> None:
+    nightly = ids(path)[2]
+    name = {"id": nightly, "part": nightly[-8:], "name": "nightly"}[how]
+    Path("f").touch()
+    before = size_of(path)
+    said = say(verb, *(["artifact", "f", "--run"] if verb == "append" else []), name)
+    said.fails(2, "finished")
+    assert size_of(path) == before
+
+
+def test_steps_and_indexes(path: Path, say: Say) -> None:
+    run = ids(path)[2]
+    for name in (f"{run}:2", f"{run[-8:]}:2", "nightly:2", "@~2:2"):
+        assert say("show", name, "--json").json[0]["text"] == PROMPT
+    assert say("show", "5", "--json").json[0]["text"] == PROMPT
+    assert say("cat", "nightly:3").out == say("cat", "7").out == ANSWER
+
+
+@pytest.mark.parametrize(
+    ("what", "status", "words"),
+    [
+        ("nightly:9", 2, ["has no step 9", "it has 5"]),
+        ("nightly:0", 2, ["has no step 0"]),
+        ("nothing:1", 2, ["no run 'nothing'"]),
+        (":1", 2, []),
+        ("4", 2, ["is a signature", "try 3"]),
+        ("99999", 2, ["no entry 99,999"]),
+        ("9" * 30, 2, ["no entry"]),
+        ("²", 2, []),
+        ("nightly:²", 2, []),
+        ("nightly", 2, ["neither index, step nor address"]),
+        ("", 2, ["neither"]),
+        ("nightly:-1", 2, ["neither"]),
+        ("artifact://zz", 2, ["not an address"]),
+        ("artifact://" + "0" * 64, 1, ["is not in this ledger"]),
+        ("artifact://" + "A" * 64, 2, ["not an address"]),
+    ],
+)
+@pytest.mark.parametrize("verb", ["show", "cat", "receipt"])
+def test_what_names_no_entry_is_refused(
+    path: Path, say: Say, verb: str, what: str, status: int, words: list[str]
+) -> None:
+    if verb == "receipt" and what.startswith("artifact"):
+        status, words = 2, []
+    say(verb, what).fails(status, *words)
+
+
+def test_a_file_that_happens_to_be_called_like_an_index_hides_no_entry(path: Path, say: Say) -> None:
+    Path("7").write_text("notes")
+    assert say("cat", "7").out == ANSWER
+
+
+@pytest.mark.parametrize("when", ["soon", "3", "3y", "²d", "99999999999d", "0001-01-01", "-3d", "d", "2026-13-01", ""])
+def test_what_is_no_time_is_refused(path: Path, say: Say, when: str) -> None:
+    if when == "" or when == "0001-01-01":
+        assert say("log", "--since", when).status in (0, 2)
+    else:
+        say("log", "--since", when).fails(2)
+
+
+@pytest.mark.parametrize(
+    ("when", "runs"), [("yesterday", 3), ("today", 3), ("1h", 3), ("2w", 3), ("2000-01-01", 3), ("2999-01-01", 0)]
+)
+def test_runs_since(path: Path, say: Say, when: str, runs: int) -> None:
+    assert len(say("log", "--since", when, "--json").json[0]) == runs
+
+
+# Bad input.
+
+
+def test_no_ledger(home: Path, tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for args in (["log"], ["start"], ["verify"], ["query", "FROM runs"], ["keys"], ["doctor"], ["show", "1"]):
+        say(*args).fails(2, "no ledger here or above", "ledger init")
+    for args in (["log", "--ledger", "nowhere"], ["verify", "nowhere"]):
+        say(*args).fails(2, "nowhere")
+    monkeypatch.setenv("LEDGER", "nowhere")
+    say("log").fails(2, "nowhere")
+
+
+def test_what_is_not_a_ledger(path: Path, say: Say) -> None:
+    Path("folder").mkdir()
+    Path("file").write_text("text")
+    Path("empty").touch()
+    for verb in ("log", "start", "verify", "keys", "doctor"):
+        say(verb, "--ledger", "folder").fails(2, "is not a ledger", "ledger.toml")
+    say("verify", "file").fails(2, "nothing that can be verified")
+    say("verify", "empty").fails(2, "nothing that can be verified")
+    for verb in ("log", "start"):
+        say(verb, "--ledger", "file").fails(2)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "format = 1\n", 'format = "1"\norigin = "a"\n', "\xff\xfe", 'format = 1\norigin = "../x"\n']
+)
+def test_damaged_settings(path: Path, say: Say, text: str) -> None:
+    (path / "ledger.toml").write_bytes(text.encode("latin-1"))
+    for verb in ("log", "start", "verify"):
+        said = say(verb)
+        assert said.status in (1, 2)
+        said.fails(said.status)
+
+
+def test_a_ledger_of_another_version_is_refused(path: Path, say: Say) -> None:
+    settings = path / "ledger.toml"
+    settings.write_text(settings.read_text().replace("format = 1", "format = 2"))
+    for verb in ("log", "start", "verify", "keys"):
+        said = say(verb)
+        said.fails(said.status, "is of format 2; this program reads format 1", "upgrade")
+        assert said.status in (1, 3)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_another_users_ledger_is_verified_and_not_used(path: Path, say: Say, made: Template) -> None:
+    os.chown(path, 12345, 12345)
+    for args in (
+        ["log"],
+        ["start", "x"],
+        ["query", "FROM runs"],
+        ["doctor"],
+        ["keys"],
+        ["erase", "@", "--reason", "x", "--yes"],
+    ):
+        say(*args).fails(1, "belongs to user 12345", "ledger verify PATH --trust VKEY")
+    assert say("verify", "--trust", made.vkey).status == 0
+
+
+def test_without_a_trust_root_verify_cannot_tell(path: Path, say: Say, home: Path) -> None:
+    shutil.rmtree(home)
+    say("verify").fails(3, "no trust root for test.example/log", "--trust LINE")
+
+
+@pytest.mark.parametrize("trust", ["", "x", "a+b", "a+b+c", "test.example/log+00000000+AAAA", "nowhere.txt"])
+def test_what_is_no_trust_root_is_refused(path: Path, say: Say, trust: str) -> None:
+    say("verify", "--trust", trust).fails(2, "not a trust root")
+
+
+def test_the_trust_root_of_another_log_is_no_verdict_of_sound(path: Path, say: Say, tmp_path: Path) -> None:
+    other = ledger.init(tmp_path / "other", origin="other.example/log").owner
+    said = say("verify", "--trust", other)
+    assert said.status in (1, 3)
+    assert "other.example/log" in said.out + said.err
+
+
+@pytest.mark.parametrize("head", ["x", "12", "-1 AAAA", "12 zzz", "²  AAAA", "1" * 30 + " AAAA", "nowhere.txt"])
+def test_what_is_no_head_is_refused(path: Path, say: Say, head: str) -> None:
+    say("verify", "--since", head).fails(2, "not a head")
+
+
+def test_a_head_that_the_log_does_not_continue_is_not_sound(path: Path, say: Say) -> None:
+    head = say("verify", "--json").json[0]["head"]
+    assert say("verify", "--since", head).status == 0
+    assert say("verify", "--since", f"head {head}").status == 0
+    assert say("verify", "--since", str(path / "checkpoint")).status == 0
+    said = say("verify", "--since", f"999 {head.split()[1]}")
+    assert said.status == 1
+    assert "not sound   step 8" in said.out
+
+
+def test_a_damaged_ledger_is_not_sound_and_says_where(path: Path, say: Say) -> None:
+    pack = sorted(path.rglob("*.pack"))[3]
+    data = bytearray(pack.read_bytes())
+    data[-100] ^= 1
+    pack.write_bytes(data)
+    said = say("verify")
+    assert said.status == 1
+    assert re.search(r"^not sound   step 2: .*pack 3", said.out, re.M)
+    assert say("verify", "--json").json[0]["sound"] is False
+
+
+# What would make the log unsound for ever is refused before it is written.
+
+TOO_MUCH = {
+    "stage": ["--stage", "x" * 201],
+    "lane": ["--lane", "x" * 300],
+    "task": ["--task", "x" * 100_000],
+    "model": ["--model", "x" * 201],
+    "a surrogate": ["--stage", "\udcff"],
+    "an answer to a negative index": ["--to", "-1"],
+    "an answer to an impossible index": ["--to", str(2**60)],
+    "an answer to what is no prompt": ["--to", "7"],
+    "an answer to what isn't there": ["--to", "99999"],
+}
+
+
+@pytest.mark.parametrize("options", TOO_MUCH.values(), ids=TOO_MUCH)
+def test_an_entry_that_breaks_the_rules_is_refused_before_it_is_written(
+    path: Path, say: Say, options: list[str]
+) -> None:
+    Path("f").write_text("x")
+    before = size_of(path)
+    kind = "response" if "--to" in options else "prompt"
+    say("append", kind, "f", "--run", "still going", *options).fails(2)
+    assert size_of(path) == before
+    assert say("verify").status == 0
+
+
+@pytest.mark.parametrize("option", ["stage", "lane", "task"])
+def test_a_run_cannot_start_with_a_label_that_is_too_long(path: Path, say: Say, option: str) -> None:
+    before = size_of(path)
+    say("start", "x", f"--{option}", "x" * 201).fails(2)
+    assert size_of(path) == before
+
+
+@pytest.mark.parametrize("name", ["\udcff", "a\udc80b"])
+def test_a_name_that_is_no_text_is_refused(path: Path, say: Say, name: str) -> None:
+    Path("f").touch()
+    before = size_of(path)
+    say("start", name).fails(2)
+    say("append", "artifact", "f", "--run", "still going", "--name", name).fails(2)
+    assert size_of(path) == before
+
+
+@pytest.mark.parametrize("length", [0, 200])
+def test_labels_up_to_their_limit_are_taken(path: Path, say: Say, length: int) -> None:
+    Path("f").touch()
+    assert (
+        say("append", "prompt", "f", "--run", "still going", "--stage", "é" * length, "--model", "m" * length).status
+        == 0
+    )
+    assert say("verify").status == 0
+
+
+def test_names_have_no_limit_because_they_are_sealed(path: Path, say: Say) -> None:
+    assert say("start", "n" * 50_000).status == 0
+    assert say("log", "--json").json[0][0]["name"] == "n" * 50_000
+    assert say("verify").status == 0
+
+
+@pytest.mark.parametrize("kind", ["prompt", "response", "artifact", "approval"])
+def test_a_file_that_is_not_there_is_refused(path: Path, say: Say, kind: str) -> None:
+    say("append", kind, "nowhere", "--run", "still going").fails(2, "nowhere: no such file")
+    say("append", kind, ".", "--run", "still going").fails(2)
+    say("find", "nowhere").fails(2, "nowhere")
+
+
+def test_a_pipe_by_name_is_read_as_a_file_is(path: Path) -> None:
+    """`ledger append prompt <(command)`."""
+    line = " ".join(f"'{a}'" for a in shell.LEDGER) + " append prompt <(echo piped) --run 'still going'"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert call("cat", done.stdout.split()[0]).out == "piped\n"
+
+
+def test_standard_input_that_is_closed_is_refused(path: Path) -> None:
+    line = " ".join(f"'{a}'" for a in shell.LEDGER) + " append prompt - --run 'still going' <&-"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "error:" in done.stderr
+
+
+def test_an_approval_must_be_signed_by_an_approver(path: Path, say: Say, tmp_path: Path) -> None:
+    ada, eve = (shell.new_person(tmp_path / "people", name) for name in ("ada", "eve"))
+    request = Path("request.txt")
+    request.write_text("release?")
+    before = size_of(path)
+    append = ["append", "approval", "request.txt", "--run", "still going"]
+    say(*append).fails(2, "no SSH signature", "ssh-keygen -Y sign -n ledger-approval@v1")
+    shell.sign(ada, request)
+    say(*append).fails(2, "may not approve", "approvers")
+    assert size_of(path) == before
+    assert say("keys", "approver", "ada", "add", f"{ada}.pub").status == 0
+    after = size_of(path)
+    shell.sign(ada, request, "other@v1")
+    say(*append).fails(2, "other@v1")
+    shell.sign(eve, request)
+    say(*append).fails(2, "may not approve")
+    shell.sign(ada, request)
+    request.write_text("release everything?")
+    say(*append).fails(2, "other bytes were signed")
+    Path("request.txt.sig").write_text("-----BEGIN SSH SIGNATURE-----\n!!\n-----END SSH SIGNATURE-----\n")
+    say(*append).fails(2)
+    Path("request.txt.sig").write_bytes(b"\xff" * 100_000)
+    say(*append).fails(2)
+    assert size_of(path) == after
+    assert say("verify").status == 0
+
+
+def test_a_signature_over_its_limit_is_refused_before_it_is_written(path: Path, say: Say) -> None:
+    import base64
+
+    text = base64.b64encode(b"SSHSIG" + bytes(80_000)).decode()
+    Path("r").write_text("x")
+    Path("r.sig").write_text(f"-----BEGIN SSH SIGNATURE-----\n{text}\n-----END SSH SIGNATURE-----\n")
+    before = size_of(path)
+    say("append", "approval", "r", "--run", "still going").fails(2)
+    assert size_of(path) == before
+
+
+@pytest.mark.parametrize("args", [["receipt", "5"], ["disclose", "ADDRESS"]], ids=["receipt", "disclose"])
+@pytest.mark.parametrize("target", ["no/such/folder/x", ".", "file/x"])
+def test_an_output_that_cannot_be_written_is_no_bug_of_ours(path: Path, say: Say, args: list[str], target: str) -> None:
+    Path("file").touch()
+    address = say("show", "5", "--json").json[0]["content"]
+    said = say(*(address if a == "ADDRESS" else a for a in args), "-o", target)
+    said.fails(said.status)
+    assert said.status in (1, 2)
+
+
+def test_what_no_entry_names_is_not_disclosed(path: Path, say: Say) -> None:
+    before = size_of(path)
+    say("disclose", "artifact://" + "0" * 64).fails(2, "no entry names")
+    say("disclose", "5").fails(2, "not an address")
+    assert size_of(path) == before
+
+
+@pytest.mark.parametrize("target", ["file/x", "/proc/x", "/dev/null/x"])
+def test_init_where_it_cannot_be_leaves_no_keys_behind(
+    home: Path, tmp_path: Path, say: Say, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    said = say("init", target, "--origin", "a.example/b")
+    said.fails(said.status)
+    assert say("init", "good", "--origin", "a.example/b").status == 0
+
+
+@pytest.mark.parametrize(
+    "args", [["init"], ["init", "--origin", "UPPER"], ["init", "new", "--origin", template.ORIGIN]]
+)
+def test_init_overwrites_nothing(path: Path, say: Say, args: list[str]) -> None:
+    said = say(*args)
+    said.fails(said.status)
+    assert say("verify").status == 0
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["keys", "grant", "nobody"],
+        ["keys", "grant", "age1qqqqqqqqqqqqqqqqqqqqqqqq"],
+        ["keys", "grant", "ssh-ed25519 AAAA"],
+        ["keys", "revoke", "age1qqqqqqqqqqqqqqqqqqqqqqqq"],
+        ["keys", "author", "ci", "end"],
+        ["keys", "author", "main", "add"],
+        ["keys", "author", "main", "end", "--at", "3"],
+        ["keys", "author", "../x", "add"],
+        ["keys", "author", "ci", "add", "not a key"],
+        ["keys", "author", "ci", "add", "a/ci+00000000+AAAA"],
+        ["keys", "approver", "ada", "add"],
+        ["keys", "approver", "ada", "add", "nowhere.pub"],
+        ["keys", "approver", "ada", "add", "ssh-rsa AAAA"],
+        ["keys", "approver", "ada", "add", "ssh-ed25519 AAAA"],
+        ["keys", "approver", "ada", "add", "binary"],
+        ["keys", "approver", "ada", "end"],
+    ],
+    ids=" ".join,
+)
+def test_a_change_of_keys_that_makes_no_sense_is_refused(path: Path, say: Say, args: list[str]) -> None:
+    Path("binary").write_bytes(b"\xff\xfe\x00")
+    before = size_of(path)
+    said = say(*args)
+    said.fails(said.status)
+    assert said.status in (1, 2)
+    assert size_of(path) == before
+    assert say("verify").status == 0
+
+
+# Keys and identities.
+
+
+def test_a_missing_or_wrong_identity_is_said(path: Path, say: Say, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyrage
+
+    stranger = home / "stranger.txt"
+    stranger.write_text(str(pyrage.x25519.Identity.generate()))
+    stranger.chmod(0o600)
+    say("cat", "5", "--identity", f"file:{home}/nowhere").fails(1, "no such file")
+    say("cat", "5", "--identity", "env:NOT_SET").fails(1, "the variable is not set", "export NOT_SET")
+    say("cat", "5", "--identity", f"file:{stranger}").fails(3, "is no reader", "ledger keys grant")
+    shown = say("show", "5", "--identity", f"file:{stranger}")
+    assert shown.status == 0
+    assert PROMPT not in shown.out
+    assert "content not shown" in shown.err
+    names = [run["name"] for run in say("log", "--json", "--identity", f"file:{stranger}").json[0]]
+    assert names == ["", "", ""]
+    say("find", ".ledger/ledger.toml", "--identity", f"file:{stranger}").fails(3, "opens no data key")
+    (home / ".config/ledger" / template.ORIGIN / "identity.txt").unlink()
+    say("cat", "5").fails(3, "no identity")
+
+
+@pytest.mark.parametrize("uri", ["file:nowhere", "env:NOT_SET", "nonsense", "file:.ledger/ledger.toml"])
+def test_verify_that_cannot_open_contents_does_not_call_the_ledger_unsound(path: Path, say: Say, uri: str) -> None:
+    said = say("verify", "--identity", uri)
+    assert said.status in (2, 3), said
+    said.fails(said.status)
+
+
+def test_a_key_that_others_may_read_is_refused(path: Path, say: Say, home: Path) -> None:
+    keys = home / ".config/ledger" / template.ORIGIN
+    for name in ("author.key", "identity.txt", "log.key", "owner.key"):
+        (keys / name).chmod(0o644)
+        command = {
+            "author.key": ["start"],
+            "identity.txt": ["cat", "5"],
+            "log.key": ["start"],
+            "owner.key": ["keys", "author", "x", "add"],
+        }[name]
+        say(*command).fails(1, name, "others may read this key", "chmod 600")
+        (keys / name).chmod(0o600)
+        shutil.rmtree(keys / "x.key", ignore_errors=True)
+
+
+def test_a_refused_new_author_leaves_no_key_that_blocks_the_next_try(path: Path, say: Say, home: Path) -> None:
+    owner = home / ".config/ledger" / template.ORIGIN / "owner.key"
+    owner.chmod(0o644)
+    say("keys", "author", "ci", "add").fails(1, "others may read this key")
+    owner.chmod(0o600)
+    assert say("keys", "author", "ci", "add").status == 0
+
+
+def test_files_that_the_command_line_writes_are_closed_to_others(path: Path) -> None:
+    address = call("show", "5", "--json").json[0]["content"]
+    assert call("receipt", "5", "-o", "r").status == 0
+    assert call("disclose", address, "-o", "d").status == 0
+    assert call("init", "new", "--origin", "new.example/log").status == 0
+    for file in (Path("r"), Path("d"), Path("new"), *Path("new").rglob("*")):
+        assert stat.S_IMODE(file.stat().st_mode) & 0o077 == 0, file
+
+
+SECRETS = ["AGE-SECRET-KEY-1HUNTER2HUNTER2", "PRIVATE+KEY+x+HUNTER2", "HUNTER2"]
+
+
+def _real_secrets(keys: Path) -> list[str]:
+    found = [(keys / name).read_text().strip().splitlines()[-1] for name in ("author.key", "identity.txt")]
+    assert all(text.startswith(("PRIVATE+KEY+", "AGE-SECRET-KEY-1")) for text in found)
+    return found
+
+
+def _assert_untold(said: Said, keys: Path) -> None:
+    for hidden in ("HUNTER2", *(text[-40:] for text in _real_secrets(keys))):
+        assert hidden not in said.out + said.err, said
+
+
+@pytest.mark.parametrize("name", ["identity.txt", "author.key", "log.key", "owner.key"])
+@pytest.mark.parametrize("text", SECRETS)
+def test_a_key_file_that_holds_something_else_is_not_quoted(
+    path: Path, say: Say, home: Path, name: str, text: str
+) -> None:
+    keys = home / ".config/ledger" / template.ORIGIN
+    real = keys / name
+    before = real.read_text()
+    for content in (text, f"{text}\n{text}", before[: len(before) // 2] + "HUNTER2"):
+        real.write_text(content)
+        for args in (
+            ["start"],
+            ["cat", "5"],
+            ["doctor"],
+            ["keys", "author", "x", "add"],
+            ["verify", "--trust", str(real)],
+        ):
+            said = say(*args)
+            assert "HUNTER2" not in said.out + said.err, said
+            assert said.status != 70, said
+        said = say("verify", "--identity", f"file:{real}", "--json")
+        assert "HUNTER2" not in said.out + said.err, said
+    real.write_text(before)
+
+
+@pytest.mark.parametrize("variable", ["LEDGER_IDENTITY", "LEDGER_SIGNER", "LEDGER_OWNER", "LEDGER_TRUST"])
+def test_a_secret_in_the_place_of_its_name_is_not_quoted(
+    path: Path, say: Say, home: Path, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`export LEDGER_IDENTITY=AGE-SECRET-KEY-1…` instead of `env:NAME`: errors end up in logs of CI."""
+    keys = home / ".config/ledger" / template.ORIGIN
+    for text in (*SECRETS, *_real_secrets(keys)):
+        monkeypatch.setenv(variable, text)
+        for args in (["start"], ["cat", "5"], ["show", "5"], ["doctor"], ["verify"], ["keys", "author", "x", "add"]):
+            _assert_untold(say(*args), keys)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["keys", "grant"],
+        ["keys", "revoke"],
+        ["keys", "author", "ci", "add"],
+        ["keys", "approver", "ada", "add"],
+        ["verify", "--trust"],
+        ["verify", "--since"],
+        ["verify", "--identity"],
+        ["cat", "5", "--identity"],
+        ["start", "x", "--ledger"],
+    ],
+    ids=" ".join,
+)
+def test_a_secret_in_the_place_of_a_public_key_is_not_quoted(path: Path, say: Say, home: Path, args: list[str]) -> None:
+    keys = home / ".config/ledger" / template.ORIGIN
+    for text in (*SECRETS[:2], *_real_secrets(keys)):
+        said = say(*args, text)
+        if args[-1] != "--ledger":
+            _assert_untold(said, keys)
+        assert said.status != 70, said
+
+
+def test_errors_tell_nothing_of_contents_and_names(path: Path, say: Say) -> None:
+    Path("secret.txt").write_text("HUNTER2 in a prompt")
+    assert say("start", "HUNTER2 in a name").status == 0
+    assert say("append", "prompt", "secret.txt", "--run", "@", "--name", "HUNTER2").status == 0
+    run = ids(path)[0]
+    pack = sorted(path.rglob("*.pack"))[-1]
+    data = pack.read_bytes()
+    for offset in range(0, len(data), max(1, len(data) // 12)):
+        pack.write_bytes(data[:offset] + b"\xff" + data[offset + 1 :])
+        for args in (["verify"], ["log", run], ["show", f"{run}:2"], ["cat", f"{run}:2"], ["start"]):
+            said = say(*args)
+            if said.status:
+                assert "HUNTER2" not in said.out + said.err, said
+                assert said.status != 70, said
+
+
+def test_a_bug_of_ours_names_its_type_and_tells_nothing(path: Path) -> None:
+    code = """
+import sys
+from ledger.cli import start
+from ledger.cli.main import run
+def fails(**_): raise ZeroDivisionError("HUNTER2")
+start.command.callback = fails
+sys.exit(run(["start"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 70
+    assert done.stderr.startswith("error: our own bug: ZeroDivisionError\nhint: please report it")
+    assert "HUNTER2" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_secrets_are_in_no_file_but_the_key_files(path: Path, home: Path, say: Say) -> None:
+    Path("secret.txt").write_text("HUNTER2 in a prompt")
+    assert say("start", "HUNTER2").status == 0
+    assert say("append", "prompt", "secret.txt", "--run", "@", "--name", "HUNTER2").status == 0
+    assert say("finish", "@", "--status", "failed", "--reason", "HUNTER2").status == 0
+    for verb in (["log"], ["query", "FROM entries"], ["find", "secret.txt"], ["verify"]):
+        assert say(*verb).status == 0
+    for file in [*path.rglob("*"), *home.rglob("*")]:
+        if file.is_file():
+            assert b"HUNTER2" not in file.read_bytes(), file
+
+
+# The disk, and interruptions.
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_ledger_that_can_only_be_read_is_verified_and_not_appended_to(made: Template) -> None:
+    with tempfile.TemporaryDirectory() as top:
+        base = Path(top)
+        base.chmod(0o755)
+        shutil.copytree(made.ledger, base / "theirs")
+        for found in [base / "theirs", *(base / "theirs").rglob("*")]:
+            found.chmod(0o755 if found.is_dir() else 0o644)
+        shutil.copytree(made.home, base / "home")
+        shutil.copytree(made.ledger, base / "mine")
+        for found in [base / "home", *(base / "home").rglob("*"), base / "mine", *(base / "mine").rglob("*")]:
+            os.chown(found, 65534, 65534)
+        for found in [base / "mine", *(base / "mine").rglob("*")]:
+            found.chmod(0o555 if found.is_dir() else 0o444)
+        (base / "f").touch(0o644)
+        home, before = base / "home", _files(base / "theirs") | _files(base / "mine")
+
+        said = shell.as_nobody("verify", base / "mine", home=home)
+        assert said.status == 0, said
+        shell.as_nobody("start", "--ledger", base / "theirs", home=home).fails(1, "belongs to user 0")
+        for args in (["start"], ["append", "prompt", base / "f", "--run", "still going"]):
+            shell.as_nobody(*args, "--ledger", base / "mine", home=home).fails(1, "permission denied")
+        for args in (["log"], ["cat", "5"], ["receipt", "5"]):
+            said = shell.as_nobody(*args, "--ledger", base / "mine", home=home)
+            assert said.status == 0, (args, said)
+
+        # An auditor whose home can't be written: there is a verdict all the same.
+        shutil.rmtree(base / "home" / ".local")
+        for found in [base / "home", *(base / "home").rglob("*")]:
+            found.chmod(0o555 if found.is_dir() else 0o400)
+        said = shell.as_nobody("verify", base / "theirs", "--trust", made.vkey, home=home)
+        assert "sound" in said.out, said
+        assert said.status == 0, said
+        assert _files(base / "theirs") | _files(base / "mine") == before
+
+
+def _files(folder: Path) -> dict[Path, bytes | None]:
+    return {p: p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+
+
+def _interrupted(process: "subprocess.Popen[str]") -> Said:
+    """Control-C on a terminal: all processes of the group are told."""
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    return Said(process.returncode, out, err)
+
+
+def _begin(*args: str | Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [*shell.LEDGER, *map(str, args)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_an_interrupted_verify_says_so_whatever_its_workers_do(path: Path) -> None:
+    with ledger.open(path) as log, log.run("bulk") as run:
+        run.append_many(ledger.Item(kind="artifact", content=os.urandom(60_000)) for _ in range(700))
+    met = set[int]()
+    for delay in (0.2, 0.3, 0.45, 0.6):
+        process = _begin(
+            "verify", "--identity", f"file:{os.environ['HOME']}/.config/ledger/{template.ORIGIN}/identity.txt"
+        )
+        time.sleep(delay)
+        said = _interrupted(process)
+        assert "Traceback" not in said.err.replace("import", ""), (delay, said)
+        met.add(said.status)
+    assert 130 in met
+    assert met <= {0, 130, -signal.SIGINT}
+
+
+def test_an_interrupted_prompt_for_input_says_so(path: Path) -> None:
+    process = subprocess.Popen(
+        [*shell.LEDGER, "append", "prompt", "-", "--run", "still going"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    time.sleep(0.6)
+    _interrupted(process).fails(130, "interrupted")

@@ -1,0 +1,313 @@
+"""Where blobs lie: tables that grow, merge, break, and are built again; never a wrong place."""
+
+import os
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from store.places import LARGE, Place, Places
+
+
+def cid(i: int) -> bytes:
+    return sha256(b"blob %d" % i).digest()
+
+
+def place(i: int) -> Place:
+    return Place(i // 3, LARGE if i % 7 == 0 else i * 100, i + 1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "places"
+    made.mkdir()
+    return made
+
+
+def take(places: Places, start: int, end: int, *, each: int = 10) -> None:
+    """Takes in blobs, `each` to a segment; one pack a segment."""
+    for at in range(start, end, each):
+        for i in range(at, min(at + each, end)):
+            places.add(cid(i), place(i))
+        places.covered += 1
+        places.save()
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def assert_holds(places: Places, count: int) -> None:
+    for i in range(count):
+        assert places.find(cid(i)) == place(i), i
+    for i in range(count, count + 200):
+        assert places.find(cid(i)) is None, i
+    for absent in (bytes(32), b"\xff" * 32, cid(0)[:-1] + b"\x00", cid(0)[:-1] + b"\xff"):
+        assert places.find(absent) is None
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 10, 300])
+@pytest.mark.parametrize("each", [1, 10, 97])
+def test_what_was_put_is_found_and_nothing_else(count: int, each: int, folder: Path) -> None:
+    places = Places(folder / "cache")
+    take(places, 0, count, each=each)
+    assert_holds(places, count)
+    covered = places.covered
+    places.close()
+    again = Places(folder / "cache")
+    assert again.covered == covered
+    assert_holds(again, count)
+
+
+def test_segments_are_merged_as_they_grow(folder: Path) -> None:
+    places = Places(folder)
+    for i in range(300):
+        take(places, i, i + 1)
+    assert len(files(folder)) < 10
+    assert len(places._segments) == len(files(folder))
+    assert_holds(places, 300)
+    assert_holds(Places(folder), 300)
+
+
+def test_what_is_not_saved_is_found_too(folder: Path) -> None:
+    places = Places(folder)
+    take(places, 0, 50)
+    for i in range(50, 60):
+        places.add(cid(i), place(i))
+    assert_holds(places, 60)
+    assert_holds(Places(folder), 50)
+
+
+def test_memory_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    places = Places(None)
+    take(places, 0, 100)
+    assert_holds(places, 100)
+    places.close()
+    assert files(folder) == []
+
+
+def test_the_first_place_of_a_blob_stays(folder: Path) -> None:
+    """A blob that is stored again later is found where it was first, before and after merging."""
+    places = Places(folder)
+    for pack in range(20):
+        for i in range(pack + 1):
+            places.add(cid(i), Place(pack, 1000 + pack, 7))
+        places.covered += 1
+        places.save()
+        assert {places.find(cid(i)) for i in range(pack + 1)} == {Place(i, 1000 + i, 7) for i in range(pack + 1)}
+    again = Places(folder)
+    assert [again.find(cid(i)) for i in range(20)] == [Place(i, 1000 + i, 7) for i in range(20)]
+
+
+@pytest.mark.parametrize("where", [Place(0, 0, 0), Place(2**64 - 1, 2**32 - 2, 2**32 - 1), Place(2**53, LARGE, 65_536)])
+def test_places_of_every_size(where: Place, folder: Path) -> None:
+    places = Places(folder)
+    places.add(cid(0), where)
+    assert places.find(cid(0)) == where
+    places.covered = 1
+    places.save()
+    assert Places(folder).find(cid(0)) == where
+
+
+def test_neighbours_are_told_apart(folder: Path) -> None:
+    """Cids that differ in one bit, or sort next to one another."""
+    number = int.from_bytes(cid(0), "big")
+    near = [(number + step).to_bytes(32, "big") for step in range(-50, 50)]
+    near += [(number ^ 1 << bit).to_bytes(32, "big") for bit in range(256)]
+    near = list(dict.fromkeys([*near, bytes(32), b"\xff" * 32]))
+    places = Places(folder)
+    for i, one in enumerate(near[::2]):
+        places.add(one, place(i))
+    places.covered = 1
+    places.save()
+    assert [places.find(one) for one in near[::2]] == [place(i) for i in range(len(near[::2]))]
+    assert [places.find(one) for one in near[1::2]] == [None] * len(near[1::2])
+
+
+# Damage: whatever is wrong with a table, it goes, and `covered` says from where to build again.
+
+
+def three_segments(folder: Path) -> list[Path]:
+    """Segments of 1000, 100 and 10 blobs; packs 0 to 1, 1 to 2, 2 to 3."""
+    places = Places(folder)
+    take(places, 0, 1000, each=1000)
+    take(places, 1000, 1100, each=100)
+    take(places, 1100, 1110)
+    places.close()
+    assert [path.stat().st_size for path in sorted(folder.iterdir())] == [64 + 48 * n for n in (1000, 100, 10)]
+    return sorted(folder.iterdir())
+
+
+COVERED = {0: 0, 1: 1000, 2: 1100, 3: 1110}
+
+
+def assert_falls_back(folder: Path, covered: int) -> None:
+    """What lies behind a damage goes too, and all can be built again."""
+    places = Places(folder)
+    assert places.covered == covered
+    assert_holds(places, COVERED[covered])
+    assert len(files(folder)) == covered
+    take(places, COVERED[covered], 1200, each=100)
+    assert_holds(places, 1200)
+    places.close()
+    assert_holds(Places(folder), 1200)
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize("at", [0, 15, 16, 23, 24, 31, 32, 63])
+def test_a_table_with_a_damaged_head_dropped(which: int, at: int, folder: Path) -> None:
+    path = three_segments(folder)[which]
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+    assert_falls_back(folder, which)
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize("keep", [0, 1, 63, 64, 65, 64 + 47, 64 + 48, -48, -1])
+def test_a_truncated_table_dropped(which: int, keep: int, folder: Path) -> None:
+    path = three_segments(folder)[which]
+    os.truncate(path, keep if keep >= 0 else path.stat().st_size + keep)
+    assert_falls_back(folder, which)
+
+
+@pytest.mark.parametrize("tail", [b"x", bytes(48), bytes(480)])
+def test_a_table_with_more_behind_it_dropped(tail: bytes, folder: Path) -> None:
+    path = three_segments(folder)[1]
+    path.write_bytes(path.read_bytes() + tail)
+    assert_falls_back(folder, 1)
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_missing_table_is_built_again(which: int, folder: Path) -> None:
+    three_segments(folder)[which].unlink()
+    assert_falls_back(folder, which)
+
+
+@pytest.mark.parametrize("data", [b"", b"LEDGER-PLACES-1\n", bytes(64), bytes(64 + 48), b"PAR1" * 28, b"x" * 4096])
+def test_a_foreign_file_dropped(data: bytes, folder: Path) -> None:
+    three_segments(folder)
+    (folder / "0000000003-0000000009.places").write_bytes(data)
+    assert_falls_back(folder, 3)
+
+
+def test_tables_of_another_ledger_are_told_by_their_span(folder: Path) -> None:
+    """A table from a later place than what is covered does not count."""
+    other = Places(folder / "other")
+    other.covered = 7
+    take(other, 0, 10)
+    other.save()
+    (path,) = (folder / "other").iterdir()
+    three_segments(folder / "cache")
+    later = path.rename(folder / "cache" / path.name)
+    data = later.read_bytes()
+    assert int.from_bytes(data[16:24], "big") == 0
+    places = Places(folder / "cache")
+    assert places.covered in (3, 8)
+    assert len(files(folder / "cache")) == (3 if places.covered == 3 else 1)
+
+
+def test_a_flipped_record_is_never_another_blobs_place(folder: Path) -> None:
+    """Records are not covered by the head: a blob may be missed, and its cid is checked where it is read."""
+    path = three_segments(folder)[0]
+    data = bytearray(path.read_bytes())
+    for at in range(64, len(data), 48):
+        data[at + 5] ^= 0xFF
+    path.write_bytes(data)
+    places = Places(folder)
+    assert all(places.find(cid(i)) in (None, place(i)) for i in range(1110))
+
+
+# Crashes.
+
+
+def test_a_crash_between_merging_and_dropping_keeps_the_wider_table(folder: Path) -> None:
+    parts = {path.name: path.read_bytes() for path in three_segments(folder)}
+    places = Places(folder)
+    take(places, 1110, 2110, each=1000)
+    assert files(folder) == ["0000000000-0000000004.places"]
+    places.close()
+    for name, data in parts.items():
+        (folder / name).write_bytes(data)
+    again = Places(folder)
+    assert again.covered == 4
+    assert_holds(again, 2110)
+    assert files(folder) == ["0000000000-0000000004.places"]
+
+
+def test_a_torn_merge_keeps_the_parts(folder: Path) -> None:
+    parts = {path.name: path.read_bytes() for path in three_segments(folder)}
+    places = Places(folder)
+    take(places, 1110, 2110, each=1000)
+    places.close()
+    (merged,) = folder.iterdir()
+    merged.write_bytes(merged.read_bytes()[:1000])
+    for name, data in parts.items():
+        (folder / name).write_bytes(data)
+    again = Places(folder)
+    assert again.covered == 3
+    assert_holds(again, 1110)
+
+
+def test_a_crash_while_writing_leaves_nothing_that_counts(folder: Path) -> None:
+    three_segments(folder)
+    (folder / "0000000003-0000000004.4711.tmp").write_bytes(b"half a table")
+    places = Places(folder)
+    assert places.covered == 3
+    assert_holds(places, 1110)
+
+
+def test_two_processes_on_one_cache_find_all_that_each_has_seen(folder: Path) -> None:
+    three_segments(folder)
+    one, two = Places(folder), Places(folder)
+    take(one, 1110, 2110, each=1000)
+    assert_holds(two, 1110)
+    take(two, 1110, 1120)
+    assert_holds(one, 2110)
+    assert_holds(two, 1120)
+    assert_holds(Places(folder), {4: 2110}.get(Places(folder).covered, 1120))
+
+
+def test_a_table_that_goes_while_tables_are_opened_is_no_crash(folder: Path) -> None:
+    """Another process merges: a name was listed, and its file is gone when it is opened."""
+    three_segments(folder)
+    (folder / "0000000003-0000000004.places").symlink_to(folder / "gone")
+    places = Places(folder)
+    assert places.covered == 3
+    assert_holds(places, 1110)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32))
+def test_any_order_of_saving_finds_all_that_is_covered(seed: int) -> None:
+    """Blobs of packs ahead of what is covered may be forgotten by a restart, those behind never."""
+    random, covered, ahead = Random(seed), 0, 0
+    with TemporaryDirectory() as name:
+        places, pack, known = Places(Path(name)), 0, 0
+        for _ in range(random.randrange(1, 15)):
+            for i in range(known, known + random.choice([0, 1, 2, 5, 40])):
+                places.add(cid(i), place(i))
+                known = i + 1
+            if random.random() < 0.8:
+                pack += 1
+                places.covered, covered = pack, known
+                for i in range(ahead, known):
+                    places.add(cid(i), place(i))
+                ahead = known
+            if random.random() < 0.8:
+                places.save()
+            if random.random() < 0.3:
+                places.save()
+                places.close()
+                places = Places(Path(name))
+                assert places.covered == pack
+                ahead = covered
+        places.save()
+        assert [places.find(cid(i)) for i in range(covered)] == [place(i) for i in range(covered)]
+        assert all(places.find(cid(i)) in (None, place(i)) for i in range(covered, known + 50))
+        places.close()

@@ -1,0 +1,240 @@
+"""Many processes and threads append to one ledger at once: no loss, no duplicate, no gap, all signed."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import ledger
+from schemas.entries import Prompt
+from store.durable import Disk
+from tests.support.machine import Place, new_ledger
+from tests.support.proof import Promise, assert_survived, why_not_sound, why_not_sound_elsewhere
+
+CROWD = Path(__file__).parent / "support" / "crowd.py"
+ROOT = Path(__file__).parents[1]
+
+
+class Made(NamedTuple):
+    """An acknowledged entry, as a process of the crowd reports it."""
+
+    index: int
+    step: int
+    run: str
+    address: str
+    digest: str
+
+    @property
+    def promise(self) -> Promise:
+        return Promise(self.index, self.address, self.digest)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return new_ledger(tmp_path)
+
+
+def crowd(place: Place, processes: int, entries: int, threads: int, run: str = "") -> list[Made]:
+    """Lets processes loose at the same moment; all that they say was acknowledged."""
+    barrier = place.path.parent / "go"
+    command = [sys.executable, str(CROWD), str(place.path), str(barrier), str(entries), str(threads)]
+    environment = place.machine.environment | {"PYTHONPATH": str(ROOT)}
+    with ExitStack() as stack:
+        started = []
+        for _ in range(processes):
+            process = subprocess.Popen(
+                [*command, *([run] if run else [])],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment,
+                cwd=ROOT,
+            )
+            stack.callback(process.kill)
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            started.append(process)
+        barrier.touch()
+        found: list[Made] = []
+        for process in started:
+            output, errors = process.communicate(timeout=300)
+            assert process.returncode == 0, errors
+            found += [Made(*one) for one in json.loads(output)]
+    return found
+
+
+def assert_whole(place: Place, made: list[Made], entries: int) -> None:
+    """What was acknowledged, and what lies in the ledger, are the same."""
+    assert len(made) == entries
+    assert len({one.index for one in made}) == entries
+    with place.machine.here(), ledger.open(place.path) as log:
+        lying = [(r.index, r.entry) for r in log.entries() if isinstance(r.entry, Prompt)]
+        assert {(index, entry.step, entry.run, entry.content) for index, entry in lying} == {
+            (one.index, one.step, one.run, one.address) for one in made
+        }
+        assert len(lying) == entries
+        steps: dict[str, list[int]] = defaultdict(list)
+        for recorded in log.entries():
+            if recorded.entry.run:
+                steps[recorded.entry.run].append(recorded.entry.step)
+    for run, found in steps.items():
+        assert found == list(range(1, len(found) + 1)), f"the steps of run {run} are not contiguous"
+    assert why_not_sound(place) == ""
+    assert why_not_sound_elsewhere(place) == ""
+
+
+def test_eight_processes_lose_and_double_nothing(place: Place) -> None:
+    made = crowd(place, processes=8, entries=625, threads=1)
+    assert_whole(place, made, 5000)
+    assert len({one.run for one in made}) == 8
+    assert_survived(place, [one.promise for one in made])
+
+
+def test_processes_with_threads_lose_and_double_nothing(place: Place) -> None:
+    made = crowd(place, processes=4, entries=400, threads=8)
+    assert_whole(place, made, 1600)
+    assert len({one.run for one in made}) == 32
+
+
+def test_processes_that_share_one_run_give_each_step_once(place: Place) -> None:
+    with place.machine.here(), ledger.open(place.path) as log:
+        run = log.run("shared").id
+    made = crowd(place, processes=2, entries=400, threads=2, run=run)
+    assert_whole(place, made, 800)
+    assert sorted(one.step for one in made) == list(range(2, 802))
+    with place.machine.here(), ledger.open(place.path) as log:
+        assert log.resume(run).finish().step == 802
+
+
+def test_a_run_that_another_process_finishes_is_closed_to_all(place: Place) -> None:
+    """Decided at the commit: what comes after the end is refused, whoever sends it, and breaks no rule."""
+    with place.machine.here(), ledger.open(place.path) as one, ledger.open(place.path) as other:
+        mine = one.run("shared")
+        other.chain.catch_up()
+        its = other.resume(mine)
+        its.prompt(b"while it is open")
+        mine.finish()
+        with pytest.raises(ledger.LedgerError, match="not open"):
+            its.prompt(b"too late")
+        with pytest.raises(ledger.LedgerError, match="not open"):
+            its.finish()
+    assert why_not_sound(place) == ""
+
+
+def test_readers_see_only_what_is_whole_while_others_write(place: Place) -> None:
+    stop = threading.Event()
+    wrong: list[str] = []
+
+    def audit() -> None:
+        while not stop.is_set():
+            wrong.append(why_not_sound(place))
+
+    reader = threading.Thread(target=audit)
+    with place.machine.here():
+        reader.start()
+        try:
+            made = crowd(place, processes=2, entries=150, threads=1)
+        finally:
+            stop.set()
+            reader.join()
+    assert len(wrong) > 3
+    assert set(wrong) == {""}
+    assert_whole(place, made, 300)
+
+
+def test_verify_is_not_misled_by_a_checkpoint_that_is_published_meanwhile(place: Place) -> None:
+    """Partial tiles go when their full tile is there: who read the checkpoint before finds the full one instead."""
+
+    def append(count: int) -> None:
+        with ledger.open(place.path) as log:
+            log.run("r").append_many(ledger.Item(kind="prompt", content=f"{n}") for n in range(count))
+
+    def meanwhile(done: int, total: int) -> None:
+        if not told:
+            told.append(done)
+            append(300)
+
+    told: list[int] = []
+    with place.machine.here():
+        append(20)
+        report = ledger.verify(place.path, progress=meanwhile)
+    assert told
+    assert report.sound, report.findings
+
+
+def test_the_publisher_never_meets_a_pack_that_is_half_taken_in(place: Place) -> None:
+    """It works beside the committer, on the same chain; what it meets in between would end it."""
+    failed: list[BaseException] = []
+    stop = threading.Event()
+    interval = sys.getswitchinterval()
+    with place.machine.here(), ledger.open(place.path) as log:
+
+        def publish() -> None:
+            while not stop.is_set():
+                try:
+                    log.publisher.now()
+                except BaseException as error:
+                    failed.append(error)
+
+        publisher = threading.Thread(target=publish)
+        sys.setswitchinterval(1e-6)
+        try:
+            publisher.start()
+            run = log.run("r")
+            for number in range(250):
+                run.append_many(ledger.Item(kind="prompt", content=f"{number} {n}") for n in range(100))
+        finally:
+            sys.setswitchinterval(interval)
+            stop.set()
+            publisher.join()
+    assert failed == []
+    assert why_not_sound(place) == ""
+
+
+def test_threads_that_sync_many_folders_do_not_take_each_others_handles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More folders than handles are kept for: who gives one back must not close it under another's sync.
+
+    A closed handle fails the sync; a number that was given to another folder makes it sync the wrong one.
+    """
+    folders = [tmp_path / f"{number:03d}" for number in range(200)]
+    for folder in folders:
+        folder.mkdir()
+    disk = Disk()
+    failed: list[object] = []
+    fsync = os.fsync
+
+    def slow(fd: int) -> None:
+        """As on a busy disk; and the handle must mean the same folder all the while."""
+        before = os.readlink(f"/proc/self/fd/{fd}")
+        time.sleep(0.002)
+        fsync(fd)
+        if os.readlink(f"/proc/self/fd/{fd}") != before:
+            failed.append(f"the handle of {before} was given to another")
+
+    def work(first: int) -> None:
+        try:
+            for turn in range(40):
+                folder = str(folders[(first * 31 + turn * 7) % len(folders)])
+                disk.open_folder(folder)
+                disk.sync_folder(folder)
+        except BaseException as error:
+            failed.append(error)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    threads = [threading.Thread(target=work, args=(first,)) for first in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    disk.close()
+    assert failed == []
