@@ -225,13 +225,14 @@ def check_approval(entry: Approval, index: int, trust: Trust | None) -> str:
         NotSound: nobody who may approve at this index did (step 11).
     """
     import base64
-    import binascii
 
     try:
         blob = base64.b64decode(entry.signature, validate=True)
+        if base64.b64encode(blob).decode() != entry.signature:
+            raise Malformed("its base64 has another spelling")
         approvers = trust.approvers_at(index) if trust else {}
         return approvers[sshsig.verify(blob, bytes.fromhex(entry.sha512), list(approvers))]
-    except binascii.Error:
+    except ValueError:
         raise NotSound("an approval's signature is not in base64", step=11) from None
     except Malformed as error:
         raise NotSound(f"an approval does not hold: {error.what}", step=11) from None

@@ -5,7 +5,6 @@ serial number, one more than that of the statement before it, so that an old one
 """
 
 import base64
-import binascii
 import re
 from typing import Self
 
@@ -217,7 +216,7 @@ def _ssh_fields(text: str) -> list[bytes]:
     kind, _, encoded = text.partition(" ")
     try:
         raw = base64.b64decode(encoded, validate=True)
-    except binascii.Error:
+    except ValueError:
         return []
     fields = []
     at = 0
