@@ -189,25 +189,29 @@ class Committer:
 
     def _commit(self, waiting: list[Draft]) -> None:
         while waiting:
-            group, waiting = self._gather(waiting)
-            if not group.drafts:
-                continue
-            self.chain.check_last()
-            data = self._build(group)
-            trial = self.chain.state.copy()
-            try:
-                proven = trial.prove(pack.parse(data))
-            except NotSound as error:
-                # What nobody could prove must not be committed: it would end the log for everybody.
-                for draft, _, _ in group.drafts:
-                    draft.refuse(
-                        KeyUnusable(f"{self.author.name} may not write here: {error.what}", hint="ledger keys")
-                    )
-                continue
-            name = pack.name(self.chain.state.packs)
-            if self.chain.state.packs and not self.chain.state.packs % 256:
-                # The folder before this one holds the pack that we build on; its name must not be lost alone.
-                self.chain.folder.sync(pack.name(self.chain.state.packs - 1))
+            # Other threads may take in what other processes commit: one state for all of this, and its number.
+            with self._lock:
+                group, waiting = self._gather(waiting)
+                if not group.drafts:
+                    continue
+                # What the next pack builds on must not be lost alone: its writer may have died before its own sync.
+                self.chain.settle()
+                self.chain.check_last()
+                data = self._build(group)
+                trial = self.chain.state.copy()
+                number = trial.packs
+                try:
+                    proven = trial.prove(pack.parse(data))
+                except NotSound as error:
+                    # What nobody could prove must not be committed: it would end the log for everybody.
+                    what = f"{self.author.name} may not write here: {error.what}"
+                    for draft, _, _ in group.drafts:
+                        draft.refuse(KeyUnusable(what, hint="ledger keys"))
+                    continue
+                if number and not number % 256:
+                    # The folder before this one holds the pack that we build on.
+                    self.chain.folder.sync(pack.name(number - 1))
+            name = pack.name(number)
             # An answer may be lost and the put repeated: what lies there then is ours.
             if self.chain.folder.create(name, data) or self.chain.folder.get(name) == data:
                 self._acknowledge(group, trial, proven)
@@ -324,9 +328,11 @@ class Committer:
         )
 
     def _acknowledge(self, group: _Group, state: State, proven: Proven) -> None:
-        first = self.chain.state.size
+        first = proven.pack.size
         with self._lock:
-            self.chain.adopt(state, proven)
+            # Another thread may have read our pack back already.
+            if self.chain.state.packs == proven.pack.number:
+                self.chain.adopt(state, proven)
         self.committed()
         for draft, at, steps in group.drafts:
             result = [

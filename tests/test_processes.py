@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -148,6 +149,42 @@ def test_readers_see_only_what_is_whole_while_others_write(place: Place) -> None
     assert len(wrong) > 3
     assert set(wrong) == {""}
     assert_whole(place, made, 300)
+
+
+def together(count: int, work: Callable[[int], None]) -> list[BaseException]:
+    """Does work in threads that begin at the same moment; what they raised."""
+    barrier = threading.Barrier(count)
+    raised: list[BaseException] = []
+
+    def one(number: int) -> None:
+        barrier.wait()
+        try:
+            work(number)
+        except BaseException as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return raised
+
+
+def test_the_first_appends_of_many_threads_do_not_run_over_each_other(place: Place) -> None:
+    """What is made when it is first needed must be made once: two committers would each build the same pack."""
+    promises: list[Promise] = []
+    with place.machine.here():
+        for _ in range(12):
+            with ledger.open(place.path) as log:
+
+                def append(number: int, log: ledger.Log = log) -> None:
+                    content = os.urandom(30)
+                    promises.append(Promise.of(log.run(f"{number}").prompt(content), content))
+
+                assert together(16, append) == []
+    assert len({promise.index for promise in promises}) == 12 * 16
+    assert_survived(place, promises)
 
 
 def test_verify_is_not_misled_by_a_checkpoint_that_is_published_meanwhile(place: Place) -> None:
