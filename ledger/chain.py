@@ -1,6 +1,7 @@
 """The packs of a ledger in order: where they end, what came since, what is between two sizes."""
 
 import os
+import threading
 from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -82,7 +83,8 @@ class Chain:
         self.checkpoint = b""
         self.published = 0
         self.embedded = b""
-        self._foreign = ""
+        self._foreign = self._settled = ""
+        self._settling = threading.Lock()
         self._foreign_from = os.path.dirname(pack.name(max(0, state.packs - 1)))
         self._roots: dict[int, bytes] = {}
         self._recent: deque[Stretch] = deque()
@@ -130,11 +132,14 @@ class Chain:
         Their writer may have died before its own sync; a power cut would take the pack back, and leave a pin,
         a checkpoint or a table of places that knows it.
         """
-        name, self._foreign = self._foreign, ""
-        if name and os.access(self.folder.path, os.W_OK):
-            self.folder.sync(name)
-            if self._foreign_from != os.path.dirname(name):
-                self.folder.sync(f"{self._foreign_from}/x")
+        # One at a time: nobody goes on before the sync that he relies on has returned.
+        with self._settling:
+            name = self._foreign
+            if name != self._settled and os.access(self.folder.path, os.W_OK):
+                self.folder.sync(name)
+                if self._foreign_from != os.path.dirname(name):
+                    self.folder.sync(f"{self._foreign_from}/x")
+                self._settled = name
 
     def adopt(self, state: State, proven: Proven) -> None:
         """Goes on from a state in which the next pack is proven."""
@@ -143,8 +148,6 @@ class Chain:
             self.state.history.add(recorded.index, recorded.entry)
         self.embedded = found.checkpoint or self.embedded
         note_places(self.places, found)
-        if self.places.covered == found.number:
-            self.places.covered += 1
         self._remember(proven)
 
     def check_last(self) -> None:
@@ -189,8 +192,9 @@ class Chain:
 
     def leaves(self, start: int, end: int) -> Iterator[Stretch]:
         """Leaves `start` to `end`, from memory or from the packs (their hashes then empty, to be made)."""
-        if self._recent and self._recent[0].start <= start:
-            for stretch in list(self._recent):
+        recent = list(self._recent)
+        if recent and recent[0].start <= start:
+            for stretch in recent:
                 yield from _part(stretch, start, end)
             return
         number = pack_of(self.folder, start, self.state.packs)

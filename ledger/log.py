@@ -24,7 +24,7 @@ from ledger.state import Recorded, State, read
 from ledger.trust import Trust, read_trust
 from ledger.writer import Writer
 from schemas.entries import Known, TrustChanged
-from schemas.errors import CannotTell, Erased, KeyUnusable, Missing, NotFound, NotSound
+from schemas.errors import CannotTell, Erased, KeyUnusable, LedgerError, Missing, NotFound, NotSound
 from schemas.trust import TrustRoot
 from store import pack
 from store.blobs import Blobs, Prepared, note_places
@@ -150,13 +150,18 @@ class Log:
         """
         self.catch_up()
         self.catch_up_places()
+        before = self.places.resets
         try:
             return self.blobs.read(address)
         except (Missing, NotSound):
-            # The tables of places are a cache: before the ledger is blamed, they are made again.
-            self.places.reset()
+            # The tables of places are a cache: before the ledger is blamed, they are made again, once.
+            if before:
+                raise
+        with self.places.lock:
+            if not self.places.resets:
+                self.places.reset()
             self.catch_up_places()
-            return self.blobs.read(address)
+        return self.blobs.read(address)
 
     def entries(self, run: str | Run | None = None) -> Iterator[Recorded]:
         """Entries in order, of one run or of all."""
@@ -253,12 +258,11 @@ class Log:
 
     def catch_up_places(self) -> None:
         """Learns where the blobs of all proven packs lie."""
-        while self.places.covered < self.chain.state.packs:
-            number = self.places.covered
-            note_places(self.places, pack.parse(self.folder.get(pack.name(number))))
-            self.places.covered = number + 1
-        self.chain.settle()
-        self.places.save()
+        with self.places.lock:
+            while self.places.covered < self.chain.state.packs:
+                note_places(self.places, pack.parse(self.folder.get(pack.name(self.places.covered))))
+            self.chain.settle()
+            self.places.save()
 
     def catch_up(self) -> None:
         """Proves what other processes have committed since."""
@@ -301,7 +305,13 @@ class Log:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except LedgerError as closing:
+            if error is None:
+                raise
+            # What went wrong first is what the caller must learn.
+            error.add_note(f"closing {self.path} failed too: {closing.what}")
 
 
 def own_trust(origin: str) -> TrustRoot:

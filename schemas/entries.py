@@ -21,15 +21,34 @@ MAX_DEPTH = 64
 """Nesting of an entry of an unknown kind."""
 
 Label = Annotated[str, msgspec.Meta(max_length=200)]
-# The length too: `$` also matches before a newline at the end.
-Hex32 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
-Hex16 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$", max_length=32)]
-Hex64 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{128}$", max_length=128)]
-Address = Annotated[str, msgspec.Meta(pattern="^artifact://[0-9a-f]{64}$", max_length=75)]
+# What they hold is checked by `__post_init__`: msgspec's patterns would cost more than all the rest of decoding.
+Hex16 = Annotated[str, msgspec.Meta(min_length=32, max_length=32)]
+Hex32 = Annotated[str, msgspec.Meta(min_length=64, max_length=64)]
+Hex64 = Annotated[str, msgspec.Meta(min_length=128, max_length=128)]
+Address = Annotated[str, msgspec.Meta(max_length=75)]
 Index = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 
 
-class Entry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="kind"):
+def _check_hex(*texts: str) -> None:
+    for text in texts:
+        # `fromhex` alone would let spaces and capitals pass.
+        if bytes.fromhex(text).hex() != text:
+            raise ValueError("not in lower case hex")
+
+
+def _check_address(text: str) -> None:
+    if text and (text[:11] != ADDRESS_PREFIX or len(text) != 75):
+        raise ValueError("not an address")
+    _check_hex(text[11:])
+
+
+def _check_required(text: str) -> None:
+    if not text:
+        raise ValueError("an address is missing")
+    _check_address(text)
+
+
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="kind", gc=False):
     """What every entry carries, in this order, after its `kind`.
 
     Attributes:
@@ -74,6 +93,10 @@ class RunStarted(Entry, tag="run.started", frozen=True, kw_only=True):
     key: Hex32
     detail: Address = ""
 
+    def __post_init__(self) -> None:
+        _check_hex(self.key)
+        _check_address(self.detail)
+
 
 class RunFinished(Entry, tag="run.finished", frozen=True, kw_only=True):
     """A run ends. Nothing is appended to it afterwards.
@@ -84,6 +107,9 @@ class RunFinished(Entry, tag="run.finished", frozen=True, kw_only=True):
 
     status: Literal["succeeded", "failed"]
     detail: Address = ""
+
+    def __post_init__(self) -> None:
+        _check_address(self.detail)
 
 
 class Content(Entry, frozen=True, kw_only=True):
@@ -98,6 +124,15 @@ class Content(Entry, frozen=True, kw_only=True):
     content: Address
     digest: Hex32
     detail: Address = ""
+
+    def __post_init__(self) -> None:
+        digits = self.content[11:]
+        if self.content[:11] != ADDRESS_PREFIX or bytes.fromhex(digits).hex() != digits or len(digits) != 64:
+            raise ValueError("content is not an address")
+        if bytes.fromhex(self.digest).hex() != self.digest:
+            raise ValueError("digest is not in lower case hex")
+        if self.detail:
+            _check_address(self.detail)
 
 
 class Prompt(Content, tag="prompt", frozen=True, kw_only=True):
@@ -133,6 +168,10 @@ class Approval(Entry, tag="approval", frozen=True, kw_only=True):
     sha512: Hex64
     signature: Annotated[str, msgspec.Meta(max_length=8192)]
 
+    def __post_init__(self) -> None:
+        _check_required(self.request)
+        _check_hex(self.sha512)
+
 
 class Erasure(Entry, tag="erasure", frozen=True, kw_only=True):
     """A run's contents become unreadable.
@@ -147,6 +186,10 @@ class Erasure(Entry, tag="erasure", frozen=True, kw_only=True):
     keys: list[Hex16]
     detail: Address = ""
 
+    def __post_init__(self) -> None:
+        _check_hex(*self.keys)
+        _check_address(self.detail)
+
 
 class Disclosure(Entry, tag="disclosure", frozen=True, kw_only=True):
     """One content was handed to somebody outside.
@@ -156,6 +199,9 @@ class Disclosure(Entry, tag="disclosure", frozen=True, kw_only=True):
     """
 
     content: Address
+
+    def __post_init__(self) -> None:
+        _check_required(self.content)
 
 
 Known = (
@@ -189,13 +235,11 @@ class Uninterpreted(msgspec.Struct, frozen=True):
 _decoder = msgspec.json.Decoder(Known)
 _encoder = msgspec.json.Encoder()
 _HEAD = re.compile(rb'\{"kind":"([a-z]+(?:\.[a-z]+)*)"')
-_OPENING = b'{"kind":"'
 # A quote before which there is no backslash begins a string, or ends one: then no address follows it.
 _REFERENCE = re.compile(rb'(?<!\\)"artifact://(?:([0-9a-f]{64})"|)')
 KINDS: dict[str, type[Entry]] = {str(k.__struct_config__.tag): k for k in Known.__args__}
 _OF_A_RUN = frozenset((RunStarted, RunFinished, Prompt, Response, Artifact, Approval))
 _MARK = b'"artifact://'
-_KNOWN_HEADS = frozenset(name.encode() for name in KINDS)
 
 
 def kind_of(entry: "Known | Uninterpreted") -> str:
@@ -228,25 +272,25 @@ def decode(raw: bytes) -> "Known | Uninterpreted":
     Raises:
         NotSound: the bytes are no entry, or another spelling of one (step 3).
     """
-    kind = raw[9 : raw.find(b'"', 9)]
-    if raw[:9] != _OPENING or kind not in _KNOWN_HEADS or len(raw) > MAX_ENTRY:
-        head = _HEAD.match(raw)
-        if head is None or len(raw) > MAX_ENTRY:
-            raise NotSound("an entry is too long, or does not begin with its kind", step=3)
-        return _decode_unknown(head[1].decode(), raw)
+    why = "is not in its only spelling"
     try:
         entry: Known = _decoder.decode(raw)
-        canonical = _encoder.encode(entry) == raw
+        if _encoder.encode(entry) == raw and _has_its_place(entry) and len(raw) <= MAX_ENTRY:
+            return entry
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise NotSound(f"an entry of kind {kind.decode()} does not parse: {error}", step=3) from None
-    if not canonical or entry.time.tzinfo is not UTC or not _has_its_place(entry):
-        raise NotSound(f"an entry of kind {kind.decode()} is not in its only spelling", step=3)
-    return entry
+        why = f"does not parse: {error}"
+    head = _HEAD.match(raw)
+    if head is None or len(raw) > MAX_ENTRY:
+        raise NotSound("an entry is too long, or does not begin with its kind", step=3)
+    kind = head[1].decode()
+    if kind in KINDS:
+        raise NotSound(f"an entry of kind {kind} {why}", step=3)
+    return _decode_unknown(kind, raw)
 
 
 def _has_its_place(entry: Known) -> bool:
-    """Whether run and step are both there, or neither is and the kind allows that; and run ids are such."""
-    if isinstance(entry, Erasure) and not is_run_id(entry.of):
+    """Whether run and step are both there, or neither is and the kind allows that; and run ids and time are such."""
+    if entry.time.tzinfo is not UTC or (isinstance(entry, Erasure) and not is_run_id(entry.of)):
         return False
     if not entry.run:
         return not entry.step and type(entry) not in _OF_A_RUN

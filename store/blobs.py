@@ -166,11 +166,11 @@ class Blobs:
 
 def note_places(places: Places, found: pack.Pack) -> None:
     """Takes the blobs of a pack in."""
-    at = pack.offsets(found)
-    for blob, offset, data in zip(found.cids, at, found.blobs, strict=False):
-        places.add(blob, Place(found.number, offset, len(data)))
-    for blob, size in zip(found.large, found.large_sizes, strict=True):
-        places.add(blob, Place(found.number, LARGE, size))
+    number, at = found.number, pack.offsets(found)
+    inside = zip(found.cids, at, found.blobs, strict=False)
+    large = zip(found.large, found.large_sizes, strict=True)
+    new = [(blob, Place(number, offset, len(data))) for blob, offset, data in inside]
+    places.take(number, new + [(blob, Place(number, LARGE, size)) for blob, size in large])
 
 
 def _file_pieces(path: Path) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ state.
 """
 
 import re
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -127,6 +128,7 @@ class Keyring:
         self._own: dict[bytes, DataKey] = {}
         self._roots: dict[int, pyrage.x25519.Identity] = {}
         self._root_count = 0
+        self._making = threading.Lock()
         self.erased: dict[str, int] = {}
 
     def make(self, id: bytes, root_recipient: str) -> DataKey:
@@ -160,9 +162,11 @@ class Keyring:
         try:
             key = self.open(id)
         except (CannotTell, Missing):
-            own = self._own.get(id)
-            if own is None:
-                own = self._own[id] = self.make(self.random(16), root_recipient)
+            # One for all threads: an erasure must know every key that this process has used.
+            with self._making:
+                own = self._own.get(id)
+                if own is None:
+                    own = self._own[id] = self.make(self.random(16), root_recipient)
             self._check_erased(own.id)
             return own
         if key.commitment != commitment:

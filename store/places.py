@@ -8,7 +8,8 @@ dropped and built again.
 import heapq
 import mmap
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,15 +33,21 @@ class Place(NamedTuple):
 
 
 class Places:
-    """Places of the blobs of packs 0 to `covered`.
+    """Places of the blobs of packs 0 to `covered`; safe to share among threads.
 
     Args:
         folder: where the segments lie; None to keep all in memory.
+
+    Attributes:
+        lock: to be held where several calls belong together.
+        resets: how often everything was forgotten.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self.covered = 0
+        self.lock = threading.RLock()
+        self.resets = 0
         self._segments: list[_Segment] = []
         self._new: dict[bytes, bytes] = {}
         if folder is not None:
@@ -48,21 +55,35 @@ class Places:
 
     def add(self, cid: bytes, place: Place) -> None:
         """Takes in a place; the first place of a blob stays."""
-        self._new.setdefault(cid, _pack(place))
+        with self.lock:
+            self._new.setdefault(cid, _pack(place))
+
+    def take(self, number: int, places: Iterable[tuple[bytes, Place]]) -> None:
+        """Takes in the places of all blobs of a pack."""
+        with self.lock:
+            for cid, place in places:
+                self._new.setdefault(cid, _pack(place))
+            if self.covered == number:
+                self.covered += 1
 
     def find(self, cid: bytes) -> Place | None:
         """The place of a blob, or None."""
-        record = self._new.get(cid)
-        if record is not None:
-            return _unpack(record)
-        for segment in self._segments:
-            found = segment.find(cid)
-            if found is not None:
-                return found
-        return None
+        with self.lock:
+            record = self._new.get(cid)
+            if record is not None:
+                return _unpack(record)
+            for segment in self._segments:
+                found = segment.find(cid)
+                if found is not None:
+                    return found
+            return None
 
     def save(self) -> None:
         """Writes what is new as a segment, and merges small ones."""
+        with self.lock:
+            self._save()
+
+    def _save(self) -> None:
         if self.folder is None or (not self._new and self._segments and self._segments[-1].end == self.covered):
             return
         with storage_errors(self.folder):
@@ -83,15 +104,18 @@ class Places:
 
     def close(self) -> None:
         """Gives the files back."""
-        while self._segments:
-            self._segments.pop().close()
+        with self.lock:
+            while self._segments:
+                self._segments.pop().close()
 
     def reset(self) -> None:
         """Forgets everything, the files too: they turned out to be wrong."""
-        while self._segments:
-            self._segments.pop().drop()
-        self._new.clear()
-        self.covered = 0
+        with self.lock:
+            while self._segments:
+                self._segments.pop().drop()
+            self._new.clear()
+            self.covered = 0
+            self.resets += 1
 
     def _load(self, folder: Path) -> None:
         found = []
@@ -179,7 +203,7 @@ def _head(start: int, end: int, size: int) -> bytes:
 
 def _write(folder: Path, start: int, end: int, records: Iterator[bytes]) -> _Segment:
     path = folder / f"{start:010d}-{end:010d}.places"
-    staged = path.with_suffix(f".{os.getpid()}.tmp")
+    staged = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
     with open(staged, "wb") as file:
         file.write(bytes(_HEAD))
         for record in records:

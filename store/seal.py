@@ -6,6 +6,7 @@ Encryption Without Key Commitment", 2022). Padding is Padmé (Nikitin et al., PU
 """
 
 import hmac
+import struct
 import threading
 from functools import lru_cache
 from typing import NamedTuple, Self
@@ -33,6 +34,7 @@ _CONTEXT = "agent-ledger 2026-11 v1 "
 _CID = _CONTEXT + "blob cid"
 _EXPAND = _CONTEXT + "blob expand"
 _LEVEL = 1
+_PREFIX = struct.Struct("<BII")
 
 
 class _Zstd(threading.local):
@@ -171,10 +173,11 @@ def unseal(key: DataKey, data: bytes) -> bytes:
         NotSound: it does not open, or is not what sealing would have made (step 10).
     """
     blob = Blob.parse(data)
-    if blob.key_id != key.id:
+    header, siv = blob.header, blob.siv
+    if header[4:] != key.id:
         raise KeyUnusable(f"blob needs data key {blob.key_id.hex()}, not {key.id.hex()}")
-    message = _open(key.blob_key(blob.header, blob.siv), blob)
-    if not hmac.compare_digest(key.siv(blob.header, message), blob.siv):
+    message = _open(key.blob_key(header, siv), blob)
+    if not hmac.compare_digest(key.siv(header, message), siv):
         raise NotSound("a blob's siv is not that of its content", step=10)
     return _content(message)
 
@@ -200,8 +203,8 @@ def _open(blob_key: bytes, blob: Blob) -> bytes:
 
 
 def _content(message: bytes) -> bytes:
-    codec, raw_length = message[0], int.from_bytes(message[1:5], "little")
-    end = 9 + int.from_bytes(message[5:9], "little")
+    codec, raw_length, body_length = _PREFIX.unpack_from(message)
+    end = 9 + body_length
     body = message[9:end]
     if end > len(message) or len(message) != padme(end) or message.count(0, end) != len(message) - end:
         raise NotSound("a blob's padding is wrong", step=10)

@@ -275,3 +275,70 @@ def test_threads_that_sync_many_folders_do_not_take_each_others_handles(
         thread.join()
     disk.close()
     assert failed == []
+
+
+def test_threads_read_what_others_append(place: Place) -> None:
+    """One `Log`, shared: threads that read, two that append, and another process that appends as well."""
+    with place.machine.here(), ledger.open(place.path) as log:
+        run = log.run("shared")
+        written = [(log.run("first").artifact(b"first"), b"first")]
+        failed: list[str] = []
+        stop = threading.Event()
+
+        def reading(look: Callable[[int], object]) -> None:
+            turn = 0
+            while not stop.is_set():
+                turn += 1
+                try:
+                    look(turn)
+                except Exception as error:
+                    failed.append(f"{look.__name__}: {type(error).__name__}: {error}")
+                    return
+
+        def appending(name: str) -> None:
+            for turn in range(60):
+                content = f"{name} {turn}".encode()
+                written.append((run.artifact(content), content))
+
+        def read(turn: int) -> None:
+            appended, content = written[turn % len(written)]
+            assert log.read(appended.address) == content
+
+        def unknown(turn: int) -> None:
+            with pytest.raises(ledger.LedgerError, match="not in this ledger"):
+                log.read("artifact://" + f"{turn:064x}")
+
+        def entries(turn: int) -> None:
+            known = {appended.index for appended, _ in list(written)}
+            assert known <= {recorded.index for recorded in log.entries()}
+
+        def query(turn: int) -> None:
+            known = len(written)
+            kinds = dict(log.query("SELECT kind, count(*) FROM entries GROUP BY kind").to_pydict().items())
+            counts = dict(zip(*kinds.values(), strict=True))
+            assert counts["artifact"] >= known
+
+        def runs(turn: int) -> None:
+            assert {"shared", "first"} <= {found.name for found in log.runs()}
+
+        def find(turn: int) -> None:
+            appended, content = written[turn % len(written)]
+            assert appended.index in {recorded.index for recorded in log.find(content)}
+
+        def receipt(turn: int) -> None:
+            log.receipt(written[turn % len(written)][0].index)
+
+        looks = (read, unknown, entries, query, runs, find, receipt)
+        threads = [threading.Thread(target=reading, args=(look,)) for look in looks]
+        writers = [threading.Thread(target=appending, args=(name,)) for name in "ab"]
+        for thread in threads + writers:
+            thread.start()
+        crowd(place, processes=1, entries=60, threads=2)
+        for thread in writers:
+            thread.join()
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert failed == []
+        assert len(written) == 121
+    assert why_not_sound(place) == ""

@@ -89,6 +89,8 @@ class _Audit:
         self.keys_used: dict[str, int] = {}
         self.nodes: dict[int, list[bytes]] = {}
         self.authors: dict[str, int] = {}
+        self.closed = contents.why_not(self.folder, self.origin, identity)
+        self.opened = contents.Result()
 
     def run(self) -> Report:
         """The steps, in order."""
@@ -191,6 +193,7 @@ class _Audit:
             keys.note.serial if keys else -1,
             self.published.head.size if self.published else 0,
             tuple(sorted(watch)),
+            "" if self.closed != contents.Outcome() else self.identity,
         )
 
     def _join(self, result: Result) -> None:
@@ -236,6 +239,9 @@ class _Audit:
         for level, node in result.nodes:
             self.nodes.setdefault(level // 8, []).append(node)
         self.authors |= result.authors
+        self.opened.findings += result.opened.findings
+        self.opened.closed += result.opened.closed
+        self.opened.elsewhere += result.opened.elsewhere
         report.entries += result.entries
         for kind, count in result.uninterpreted.items():
             report.remarks.append(f"{count:,} entries of kind {kind} not interpreted")
@@ -409,14 +415,15 @@ class _Audit:
             )
 
     def _contents(self) -> None:
-        if not self.identity:
-            self.report.unchecked.append("contents (no identity)")
-            return
         if self.report.findings:
             self.report.unchecked.append("contents (there is worse)")
             return
-        home = homes.cache(self.origin) / self.owner.key_id.hex() / "places"
-        outcome = contents.check(self.folder, self.origin, self.identity, home, self.packs, self.total, self.progress)
+        outcome = self.closed
+        if outcome == contents.Outcome():
+            home = homes.cache(self.origin) / self.owner.key_id.hex() / "places"
+            outcome = contents.check(
+                self.folder, self.origin, self.identity, home, self.packs, self.opened, self.progress
+            )
         self.report.findings += outcome.findings
         self.report.remarks += outcome.remarks
         self.report.unchecked += outcome.unchecked

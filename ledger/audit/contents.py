@@ -1,6 +1,6 @@
 """Step 10: with an identity, every content opens and is what its entry states."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha512
 from pathlib import Path
 
@@ -8,17 +8,16 @@ import msgspec
 
 from ledger.audit import workers
 from ledger.audit.report import Finding
-from ledger.state import describe
+from ledger.state import Recorded, read
 from schemas.entries import (
     Approval,
     Content,
-    Disclosure,
     KeysChanged,
     Known,
     RunFinished,
     RunStarted,
     Uninterpreted,
-    decode,
+    references,
 )
 from schemas.errors import CannotTell, Erased, KeyUnusable, Missing, NotSound
 from schemas.ids import cid_of, run_key_id
@@ -30,28 +29,30 @@ from store.folder import Folder
 from store.places import Places
 from store.seal import HEADER, MAGIC, unseal
 
-_SPAN = 16
+_PACKS = 16
 
 
 class Task(msgspec.Struct, frozen=True):
-    """Packs whose contents to open."""
+    """Packs some of whose contents lie elsewhere."""
 
     path: str
     origin: str
     identity: str
     places: str
-    start: int
-    end: int
+    packs: list[int]
 
 
 class Result(msgspec.Struct):
-    """What opening them showed."""
+    """What opening contents showed.
+
+    Attributes:
+        closed: how many this identity can't open.
+        elsewhere: packs with contents that lie in other packs or outside of packs.
+    """
 
     findings: list[tuple[int, str]] = []
-    opened: int = 0
-    erased: int = 0
     closed: int = 0
-    bytes_read: int = 0
+    elsewhere: list[int] = []
 
 
 class Outcome(msgspec.Struct):
@@ -62,49 +63,58 @@ class Outcome(msgspec.Struct):
     unchecked: list[str] = []
 
 
+def why_not(folder: Folder, origin: str, identity: str) -> Outcome:
+    """Why an identity can't open contents of this ledger; nothing where it can."""
+    outcome = Outcome()
+    if not identity:
+        outcome.unchecked.append("contents (no identity)")
+        return outcome
+    try:
+        Keyring(folder, origin, identity, _no_random).roots()
+    except CannotTell as error:
+        outcome.unchecked.append(f"contents ({error.what})")
+    except NotSound as error:
+        outcome.findings.append(Finding.of(error))
+    return outcome
+
+
 def check(
     folder: Folder,
     origin: str,
     identity: str,
     home: Path,
     packs: int,
-    total: int,
+    within: Result,
     progress: Callable[[int, int], None] | None,
 ) -> Outcome:
-    """Opens every content.
+    """Opens the contents that spans could not open from the packs they had in hand.
 
     Args:
         home: where places of blobs are kept, outside of the ledger.
-        packs, total: how many packs, and their bytes.
+        packs: how many there are.
+        within: what the spans showed.
     """
-    outcome = Outcome()
-    keyring = Keyring(folder, origin, identity, _no_random)
-    try:
-        keyring.roots()
-    except CannotTell as error:
-        outcome.unchecked.append(f"contents ({error.what})")
-        return outcome
-    except NotSound as error:
-        outcome.findings.append(Finding.of(error))
-        return outcome
-    places = Places(home)
-    while places.covered < packs:
-        note_places(places, pack.parse(folder.get(pack.name(places.covered))))
-        places.covered += 1
-    places.save()
-    places.close()
+    outcome = Outcome([Finding(step, what) for step, what in within.findings])
+    closed = within.closed
+    waiting = within.elsewhere
+    if waiting:
+        places = Places(home)
+        while places.covered < packs:
+            note_places(places, pack.parse(folder.get(pack.name(places.covered))))
+        places.save()
+        places.close()
 
     def tasks() -> Iterator[Task]:
-        for start in range(0, packs, _SPAN):
-            yield Task(folder.path, origin, identity, str(home), start, min(start + _SPAN, packs))
+        for start in range(0, len(waiting), _PACKS):
+            yield Task(folder.path, origin, identity, str(home), waiting[start : start + _PACKS])
 
-    closed = done = 0
-    for _, result in workers.each("ledger.audit.contents", tasks(), Result, open_span, total > 24 << 20):
+    done = 0
+    for task, result in workers.each("ledger.audit.contents", tasks(), Result, _open_packs, len(waiting) > _PACKS):
         outcome.findings += [Finding(step, what) for step, what in result.findings]
         closed += result.closed
-        done += result.bytes_read
+        done += len(task.packs)
         if progress is not None:
-            progress(min(done, total), total)
+            progress(done, len(waiting))
     if closed:
         outcome.unchecked.append(f"{closed:,} contents (their data keys open to other identities)")
     return outcome
@@ -114,77 +124,104 @@ def _no_random(count: int) -> bytes:
     raise KeyUnusable("an audit makes no keys")
 
 
-_open: dict[tuple[str, str, str], Blobs] = {}
+class Opener:
+    """Opens the contents of packs, as the entries in them state.
 
+    Args:
+        places: where blobs of other packs lie; None to open only what a pack itself holds.
+    """
 
-def _blobs(task: Task) -> Blobs:
-    """The same for all tasks of a worker, so that each data key is decrypted once."""
-    key = (task.path, task.identity, task.places)
-    if key not in _open:
-        _open.clear()
-        folder = Folder(task.path)
-        keyring = Keyring(folder, task.origin, task.identity, _no_random)
-        _open[key] = Blobs(folder, Places(Path(task.places)), keyring)
-    return _open[key]
+    def __init__(self, path: str, origin: str, identity: str, places: Places | None) -> None:
+        folder = Folder(path)
+        keyring = Keyring(folder, origin, identity, _no_random)
+        self.blobs = Blobs(folder, places or Places(None), keyring)
+        self.within = places is None
 
-
-def open_span(task: Task) -> Result:
-    """Opens the contents of a few packs."""
-    blobs, result = _blobs(task), Result()
-    for number in range(task.start, task.end):
-        data = blobs.folder.get(pack.name(number))
-        result.bytes_read += len(data)
-        found = pack.parse(data)
+    def open(self, found: pack.Pack, entries: Iterable[Recorded], result: Result) -> None:
+        """Opens what this opener is for: the contents inside of a pack, or those elsewhere."""
         inside = dict(zip(found.cids, found.blobs, strict=True))
-        for position, raw in enumerate(found.leaves):
-            if raw[:1] != b"{":
-                continue
-            entry = decode(raw)
+        elsewhere = False
+        for recorded in entries:
             try:
-                _check(blobs, inside, entry)
-                result.opened += 1
+                if self._is_inside(recorded, inside) is not self.within:
+                    elsewhere = True
+                elif not isinstance(recorded.entry, Uninterpreted):
+                    self._check(inside, recorded.entry)
             except Erased:
-                result.erased += 1
+                continue
             except (CannotTell, Missing):
                 result.closed += 1
             except NotSound as error:
-                where = describe(found.size + position, entry)
-                result.findings.append((10, f"pack {number}: {where}: {error.what}"))
-    return result
+                result.findings.append((10, f"pack {found.number}: {recorded.describe()}: {error.what}"))
+        if elsewhere and self.within:
+            result.elsewhere.append(found.number)
 
+    def _is_inside(self, recorded: Recorded, inside: dict[bytes, bytes]) -> bool:
+        """Whether all that an entry needs are sealed blobs of its own pack."""
+        entry = recorded.entry
+        if isinstance(entry, Content):
+            data = inside.get(bytes.fromhex(entry.content[11:]))
+            if data is None or data[:4] != MAGIC:
+                return False
+            return not entry.detail or bytes.fromhex(entry.detail[11:]) in inside
+        return all(blob in inside for blob in references(entry, recorded.raw))
 
-def _check(blobs: Blobs, inside: dict[bytes, bytes], entry: Known | Uninterpreted) -> None:
-    if isinstance(entry, Uninterpreted):
-        return
-    if isinstance(entry, Content):
-        data = inside.get(cid_of(entry.content))
-        if data is not None and data[:4] == MAGIC:
-            key = blobs.keyring.open(data[4:HEADER])
-            if key.digest(unseal(key, data)) != entry.digest:
-                raise NotSound(f"{entry.content} does not have the digest that its entry states", step=10)
-        else:
-            blobs.check(entry.content, entry.digest)
-    elif isinstance(entry, RunStarted):
-        _commitment(blobs, run_key_id(entry.run), entry.key)
-    elif isinstance(entry, KeysChanged):
-        note = KeysNote.parse(entry.note.rpartition("\n\n")[0] + "\n")
-        _commitment(blobs, project_id(note.root), note.project)
-        if blobs.keyring.recipients().get(note.root, note.recipient) != note.recipient:
-            raise NotSound(f"{root_name(note.root)} holds another root than the owner stated", step=10)
-    elif isinstance(entry, Approval):
-        if sha512(blobs.read(entry.request)).hexdigest() != entry.sha512:
+    def _check(self, inside: dict[bytes, bytes], entry: Known) -> None:
+        if isinstance(entry, Content):
+            data = inside.get(bytes.fromhex(entry.content[11:]))
+            if data is not None and data[:4] == MAGIC:
+                key = self.blobs.keyring.open(data[4:HEADER])
+                if key.digest(unseal(key, data)) != entry.digest:
+                    raise NotSound(f"{entry.content} does not have the digest that its entry states", step=10)
+            else:
+                self.blobs.check(entry.content, entry.digest)
+            if entry.detail:
+                self._read(inside, entry.detail)
+        elif isinstance(entry, RunStarted):
+            self._commitment(run_key_id(entry.run), entry.key)
+        elif isinstance(entry, KeysChanged):
+            note = KeysNote.parse(entry.note.rpartition("\n\n")[0] + "\n")
+            self._commitment(project_id(note.root), note.project)
+            if self.blobs.keyring.recipients().get(note.root, note.recipient) != note.recipient:
+                raise NotSound(f"{root_name(note.root)} holds another root than the owner stated", step=10)
+        elif isinstance(entry, Approval) and sha512(self._read(inside, entry.request)).hexdigest() != entry.sha512:
             raise NotSound("an approval's sha512 is not that of the request", step=10)
-    elif isinstance(entry, Disclosure):
-        return
-    if isinstance(entry, Content | RunStarted | RunFinished) and entry.detail:
-        blobs.read(entry.detail)
+        if isinstance(entry, RunStarted | RunFinished) and entry.detail:
+            self._read(inside, entry.detail)
+
+    def _read(self, inside: dict[bytes, bytes], text: str) -> bytes:
+        data = inside.get(cid_of(text))
+        if data is None or data[:4] != MAGIC:
+            return self.blobs.read(text)
+        return unseal(self.blobs.keyring.open(data[4:HEADER]), data)
+
+    def _commitment(self, id: bytes, commitment: str) -> None:
+        if self.blobs.keyring.open(id).commitment != commitment:
+            raise NotSound(f"data key {id.hex()} is another than its entry commits to", step=10)
 
 
-def _commitment(blobs: Blobs, id: bytes, commitment: str) -> None:
-    if blobs.keyring.open(id).commitment != commitment:
-        raise NotSound(f"data key {id.hex()} is another than its entry commits to", step=10)
+_openers: dict[tuple[str, str, str], Opener] = {}
+
+
+def opener(path: str, origin: str, identity: str, places: str = "") -> Opener:
+    """The same for all tasks of a worker, so that each data key is decrypted once."""
+    key = (path, identity, places)
+    if key not in _openers:
+        _openers.clear()
+        _openers[key] = Opener(path, origin, identity, Places(Path(places)) if places else None)
+    return _openers[key]
+
+
+def _open_packs(task: Task) -> Result:
+    result = Result()
+    found = opener(task.path, task.origin, task.identity, task.places)
+    for number in task.packs:
+        parsed = pack.parse(found.blobs.folder.get(pack.name(number)))
+        leaves = enumerate(parsed.leaves, parsed.size)
+        found.open(parsed, (read(index, raw)[0] for index, raw in leaves if raw[:1] == b"{"), result)
+    return result
 
 
 def serve() -> None:
     """The worker's side of `ledger.audit.workers.each`."""
-    workers.serve(Task, open_span)
+    workers.serve(Task, _open_packs)

@@ -9,7 +9,7 @@ from datetime import datetime
 import msgspec
 
 from ledger import tiles
-from ledger.audit import workers
+from ledger.audit import contents, workers
 from ledger.audit.damage import locate
 from ledger.checkpoint import Checkpoint
 from ledger.merkle import Frontier
@@ -36,6 +36,7 @@ class Task(msgspec.Struct, frozen=True):
         trust, keys: the owner's statements in force before it, as notes; with serials.
         published: size of `checkpoint`, up to which tiles are compared.
         watch: sizes at which the root is wanted.
+        identity: opens contents; empty to leave them closed.
     """
 
     path: str
@@ -48,6 +49,7 @@ class Task(msgspec.Struct, frozen=True):
     keys_serial: int
     published: int
     watch: tuple[int, ...]
+    identity: str = ""
 
 
 class Result(msgspec.Struct):
@@ -69,6 +71,7 @@ class Result(msgspec.Struct):
         absent: cids of blobs outside that are not there.
         nodes: hashes of complete subtrees by level, as in `Proven`.
         authors: last signature leaf of each author.
+        opened: what opening contents showed (step 10).
     """
 
     before: int = 0
@@ -103,11 +106,12 @@ class Result(msgspec.Struct):
     last: datetime | None = None
     backward: int = 0
     history: Part = msgspec.field(default_factory=Part)
+    opened: contents.Result = msgspec.field(default_factory=contents.Result)
     bytes_read: int = 0
 
 
 def check(task: Task) -> Result:
-    """Checks a span: steps 2 to 7, and the part of 11 that shows within it."""
+    """Checks a span: steps 2 to 7, and the parts of 10 and 11 that show within it."""
     return _Span(task).run()
 
 
@@ -124,6 +128,7 @@ class _Span:
         self.history = History.of_stretch()
         self.result.history = self.history.part or Part()
         self.state = State(Verifier.parse(task.owner))
+        self.opener = contents.opener(task.path, self.state.origin, task.identity) if task.identity else None
 
     def run(self) -> Result:
         result = self.result
@@ -161,6 +166,8 @@ class _Span:
         proven = self.state.prove(found)
         self._note(proven, trust)
         self._blobs(found)
+        if self.opener is not None:
+            self.opener.open(found, proven.entries, self.result.opened)
 
     def _claim(self, found: pack.Pack) -> None:
         """Takes what the first header says of the tree before it as given."""
@@ -238,9 +245,9 @@ class _Span:
     def _blobs(self, found: pack.Pack) -> None:
         result = self.result
         keys: set[bytes] = set()
-        for position, (blob, data) in enumerate(zip(found.cids, found.blobs, strict=True)):
+        for blob, data in zip(found.cids, found.blobs, strict=True):
             if cid(data) != blob:
-                where = f"pack {found.number}, offset {pack.offsets(found)[position]:,}"
+                where = f"pack {found.number}, offset {pack.offsets(found)[found.cids.index(blob)]:,}"
                 result.findings.append((6, f"{where}: the blob is not {address(blob)}"))
             elif data[:4] == MAGIC and len(data) >= HEADER:
                 keys.add(data[4:20])

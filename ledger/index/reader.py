@@ -1,5 +1,6 @@
 """A ledger, open, with its index: runs, queries, and where bytes were used."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -45,7 +46,10 @@ VIEWS = {
 class Log(log.Log):
     """A ledger, open, as `ledger.open` gives it."""
 
-    _index: "Segments | None" = None
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._index: Segments | None = None
+        self._indexing = threading.Lock()
 
     def query(self, sql: str) -> "pa.Table":
         """Asks the index: one SELECT over the views `entries runs calls blobs approvals`.
@@ -127,8 +131,9 @@ class Log(log.Log):
             with self._connection() as connection:
                 return question(connection)
         except (duckdb.Error, pa.ArrowException, OSError):
-            if self._index is not None:
-                self._index.forget()
+            with self._indexing:
+                if self._index is not None:
+                    self._index.forget()
             with self._connection() as connection:
                 return question(connection)
 
@@ -139,10 +144,6 @@ class Log(log.Log):
 
         from ledger.index.segments import Segments
 
-        if self._index is None:
-            self._index = Segments(homes.cache(self.origin) / self.chain.state.owner.key_id.hex(), self.folder)
-        index = self._index
-        index.catch_up(self.chain.state.packs)
         settings: dict[str, Any] = {
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
@@ -150,7 +151,13 @@ class Log(log.Log):
         }
         connection = duckdb.connect(":memory:", config=settings)
         try:
-            _define(connection, index)
+            with self._indexing:
+                if self._index is None:
+                    home = homes.cache(self.origin) / self.chain.state.owner.key_id.hex()
+                    self._index = Segments(home, self.folder)
+                index = self._index
+                index.catch_up(self.chain.state.packs)
+                _define(connection, index)
             connection.execute("SET allowed_directories = [" + _quoted(str(index.home)) + "]")
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
