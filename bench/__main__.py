@@ -233,8 +233,8 @@ def bench_verify(base: Path, rounds: int, count: int) -> None:
     vkey = (homes.keys(origin) / "trust").read_text().strip()
     identity = f"file:{homes.keys(origin) / 'identity.txt'}"
 
-    def one_core() -> None:
-        audit = _Audit(path, read_root(vkey), None, "", None)
+    def one_core(identity: str = "") -> None:
+        audit = _Audit(path, read_root(vkey), None, identity, None)
         audit._trust_root()
         audit._fix_end()
         audit._join(span.check(audit._task(0, 1)))
@@ -242,18 +242,25 @@ def bench_verify(base: Path, rounds: int, count: int) -> None:
         for task in audit._tasks():
             audit._join(span.check(task))
 
-    single, both, opened = [], [], []
+    single, both, opened, opened_both = [], [], [], []
     for _ in range(rounds):
         single.append(count / timed(one_core))
+        opened.append(count / timed(lambda: one_core(identity)))
         both.append(count / timed(lambda: ledger.verify(path, trust=vkey)))
-        opened.append(count / timed(lambda: ledger.verify(path, trust=vkey, identity=identity)))
-    speed, all_cores, with_contents = map(statistics.median, (single, both, opened))
+        opened_both.append(count / timed(lambda: ledger.verify(path, trust=vkey, identity=identity)))
+    speed, with_contents, all_cores, all_opened = map(statistics.median, (single, opened, both, opened_both))
     cores = len(os.sched_getaffinity(0))
     report("verify, keyless, one core", f"{speed:,.0f} entries/s", ">= 120,000", speed >= 120_000, single)
     report("verify, keyless, whole command's work, all cores", f"{all_cores:,.0f} entries/s", "", None, both)
     report("  of one core", f"{all_cores / speed:.2f} x", f"> 1 on {cores} cores", all_cores > speed, None)
-    per_core = with_contents / cores
-    report("verify, with decryption, per core", f"{per_core:,.0f} entries/s", ">= 40,000", per_core >= 40_000, opened)
+    report(
+        "verify, with decryption, one core",
+        f"{with_contents:,.0f} entries/s",
+        ">= 40,000",
+        with_contents >= 40_000,
+        opened,
+    )
+    report("verify, with decryption, all cores", f"{all_opened:,.0f} entries/s", "", None, opened_both)
 
 
 def bench_memory(base: Path, count: int) -> None:

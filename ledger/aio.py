@@ -19,6 +19,7 @@ from ledger.drafts import Content, Drafts, Item, RootChanged, new_run
 from ledger.receipt import Receipt
 from ledger.run import chunks, name_of
 from ledger.writer import Writer
+from schemas.errors import LedgerError
 
 _SMALL = 65_536
 
@@ -158,7 +159,12 @@ class Log:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        try:
+            await self.close()
+        except LedgerError as closing:
+            if error is None:
+                raise
+            error.add_note(f"closing {self.sync.path} failed too: {closing.what}")
 
 
 async def open(where: str | Path | None = None, *, signer: str | None = None, identity: str | None = None) -> Log:

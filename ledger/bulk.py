@@ -11,6 +11,7 @@ from ledger.commit import Draft
 from ledger.drafts import Content, Drafts, Item, Kind, signed
 from ledger.log import Log
 from policies import sshsig
+from schemas.entries import Prompt, Response
 from schemas.errors import LedgerError, Malformed, NotFound
 
 _CHUNK = 1024
@@ -23,7 +24,7 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     Attributes:
         run: any name; all lines of one name make one run.
-        path: relative to the folder of the NDJSON file.
+        path: relative to the folder of the NDJSON file, and within it.
         time: when it happened, with a zone; the time of the import where absent.
     """
 
@@ -74,9 +75,18 @@ def bring_in(
             if not keep_going:
                 raise Malformed(what, hint="nothing was appended; --keep-going leaves such lines out") from None
             result.skipped.append(what)
+    try:
+        _bring(log, path, result, progress)
+    except KeyboardInterrupt as error:
+        error.add_note(f"{result.entries:,} entries or more were imported; their runs stay open")
+        raise
+    return result
+
+
+def _bring(log: Log, path: Path, result: Imported, progress: Callable[[int, int], None] | None) -> None:
     total, done, size = path.stat().st_size, 0, 0
-    waiting: list[Draft] = []
-    runs: dict[str, str] = {}
+    waiting = _Waiting(log, result)
+    runs = result.runs
     for _, line in _lines(path):
         done += len(line)
         try:
@@ -85,26 +95,58 @@ def bring_in(
         except LedgerError:
             continue
         if parsed.run not in runs:
-            _commit(log, waiting, result)
+            waiting.commit()
             runs[parsed.run] = log.run(parsed.run, imported=True).id
-        waiting.append(Drafts(log.writer, runs[parsed.run], parsed.stage, parsed.lane, parsed.task, True).items([item]))
-        size += sum(len(blob.data) for prepared in waiting[-1].contents for blob in prepared.inside)
-        if len(waiting) == _CHUNK or size > _BYTES:
-            _commit(log, waiting, result)
+        run = runs[parsed.run]
+        drafts = Drafts(log.writer, run, parsed.stage, parsed.lane, parsed.task, True)
+        size += waiting.add(run, drafts.items([waiting.answering(run, item)]))
+        if len(waiting.drafts) == _CHUNK or size > _BYTES:
+            waiting.commit()
             size = 0
             if progress is not None:
                 progress(done, total)
-    _commit(log, waiting, result)
+    waiting.commit()
     for run in runs.values():
         log.resume(run, imported=True).finish()
-    result.runs = runs
-    return result
 
 
-def _commit(log: Log, waiting: list[Draft], result: Imported) -> None:
-    if waiting:
-        result.entries += len(log.writer.commit(Draft.joined(waiting)))
-        waiting.clear()
+class _Waiting:
+    """Lines that are committed at once. A response answers the last prompt of its run, as `append` does."""
+
+    def __init__(self, log: Log, result: Imported) -> None:
+        self.log = log
+        self.result = result
+        self.drafts: list[Draft] = []
+        self._asked: dict[str, int] = {}
+        self._asked_here: dict[str, int] = {}
+        self._answers: dict[int, int] = {}
+
+    def answering(self, run: str, item: Item) -> Item:
+        """The item, tied to a prompt that is committed already."""
+        if item.kind != "response" or run in self._asked_here:
+            return item
+        return msgspec.structs.replace(item, to=self._asked.get(run, 0))
+
+    def add(self, run: str, draft: Draft) -> int:
+        """Takes in one line; returns the bytes that its pack will hold for it."""
+        place = len(self.drafts)
+        if isinstance(draft.entries[0], Prompt):
+            self._asked_here[run] = place
+        elif isinstance(draft.entries[0], Response) and run in self._asked_here:
+            self._answers[place] = self._asked_here[run]
+        self.drafts.append(draft)
+        return sum(len(blob.data) for prepared in draft.contents for blob in prepared.inside)
+
+    def commit(self) -> None:
+        """Commits what waits."""
+        if not self.drafts:
+            return
+        joined = Draft.joined(self.drafts)
+        joined.answers = self._answers
+        done = self.log.writer.commit(joined)
+        self.result.entries += len(done)
+        self._asked |= {run: done[place].index for run, place in self._asked_here.items()}
+        self.drafts, self._asked_here, self._answers = [], {}, {}
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -158,4 +200,7 @@ def _content(file: Path, line: Line) -> Content:
     path = file.parent / line.path
     if not path.is_file():
         raise Malformed(f"no file {line.path}")
+    # The file may be somebody else's: it must not pull in a key from this user's home.
+    if not path.resolve().is_relative_to(file.parent.resolve()):
+        raise Malformed("path leads out of the file's folder")
     return path

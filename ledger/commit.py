@@ -16,7 +16,7 @@ from ledger.checkpoint import Head
 from ledger.merkle import leaf_hash
 from ledger.state import Proven, Recorded, State
 from policies.history import OpenRun
-from schemas.entries import Entry, Known, Response, RunFinished, RunStarted, decode, encode
+from schemas.entries import Entry, Known, Response, RunFinished, RunStarted, encode
 from schemas.errors import Erased, KeyUnusable, LedgerError, Malformed, NotSound, OutcomeUnknown, RunClosed, TooLarge
 from store import pack
 from store.blobs import Prepared
@@ -52,9 +52,12 @@ class Draft:
         entries: without step numbers, which are given at the commit.
         contents: what they refer to.
         validate: the caller's condition.
+
+    Attributes:
+        answers: of responses to prompts of the same draft, whose index nobody knows yet: places in `entries`.
     """
 
-    __slots__ = ("_error", "_result", "addresses", "contents", "entries", "since", "validate", "wake")
+    __slots__ = ("_error", "_result", "addresses", "answers", "contents", "entries", "since", "validate", "wake")
 
     def __init__(
         self,
@@ -67,6 +70,7 @@ class Draft:
         self.contents = contents
         self.addresses = addresses
         self.validate = validate
+        self.answers: dict[int, int] = {}
         self.since: list[Recorded] = []
         self.wake: Callable[[], None] | None = None
         self._result: list[Appended] | None = None
@@ -208,6 +212,9 @@ class Committer:
                     for draft, _, _ in group.drafts:
                         draft.refuse(KeyUnusable(what, hint="ledger keys"))
                     continue
+                if proven.problems:
+                    waiting = _refuse_wrong(group, proven) + waiting
+                    continue
                 if number and not number % 256:
                     # The folder before this one holds the pack that we build on.
                     self.chain.folder.sync(pack.name(number - 1))
@@ -234,7 +241,7 @@ class Committer:
             try:
                 if draft.validate is not None:
                     draft.validate(state, draft.since)
-                steps, leaves = self._encode(draft, runs)
+                steps, leaves = self._encode(draft, runs, state.size + len(group.leaves))
             except LedgerError as error:
                 runs = before
                 draft.refuse(error)
@@ -257,21 +264,19 @@ class Committer:
             cids.update(c for c, _ in large)
         return group, []
 
-    def _encode(self, draft: Draft, runs: dict[str, OpenRun | None]) -> tuple[list[int], list[bytes]]:
+    def _encode(self, draft: Draft, runs: dict[str, OpenRun | None], first: int) -> tuple[list[int], list[bytes]]:
         steps, leaves = [], []
         for prepared in draft.contents:
             if (erasure := self.chain.state.history.erased.get(prepared.key.id.hex())) is not None:
                 raise Erased(f"the run's data key was erased by entry {erasure}", hint="start a new run")
-        for entry in draft.entries:
+        for position, entry in enumerate(draft.entries):
             step = self._next_step(entry, runs) if entry.run else 0
+            if isinstance(entry, Response):
+                if entry.to:
+                    self._check_prompt(entry)
+                elif position in draft.answers:
+                    entry = msgspec.structs.replace(entry, to=first + draft.answers[position])
             leaves.append(encode(msgspec.structs.replace(entry, step=step) if step else entry))
-            try:
-                decode(leaves[-1])
-            except NotSound as error:
-                # What verify would refuse for ever is refused now.
-                raise Malformed(error.what, hint="labels have at most 200 characters") from None
-            if isinstance(entry, Response) and entry.to:
-                self._check_prompt(entry)
             steps.append(step)
         return steps, leaves
 
@@ -340,3 +345,16 @@ class Committer:
                 for i, (address, step) in enumerate(zip(draft.addresses, steps, strict=True))
             ]
             draft.accept(result)
+
+
+def _refuse_wrong(group: _Group, proven: Proven) -> list[Draft]:
+    """Refuses now the drafts that verify would find fault with for ever; the others try again."""
+    wrong = {problem.index - proven.pack.size: problem.what for problem in reversed(proven.problems)}
+    others = []
+    for draft, at, steps in group.drafts:
+        what = next((wrong[position] for position in range(at, at + len(steps)) if position in wrong), None)
+        if what is None:
+            others.append(draft)
+        else:
+            draft.refuse(Malformed(what, hint="labels have at most 200 characters"))
+    return others

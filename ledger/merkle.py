@@ -22,6 +22,10 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return sha256(b"\x01" + left + right).digest()
 
 
+_FEW = 8
+"""Leaves up to which one after the other is faster than level by level."""
+
+
 class Frontier:
     """A tree that grows to the right.
 
@@ -47,12 +51,20 @@ class Frontier:
 
     def append(self, leaf: bytes) -> None:
         """Adds a leaf, given its hash."""
-        hashes, position = self.hashes, self.size
+        self._add(leaf)
+
+    def _add(self, node: bytes) -> list[tuple[int, bytes]]:
+        hashes, position, level = self.hashes, self.size, 0
+        complete = []
         while position & 1:
-            leaf = sha256(b"\x01" + hashes.pop() + leaf).digest()
+            node = sha256(b"\x01" + hashes.pop() + node).digest()
             position >>= 1
-        hashes.append(leaf)
+            level += 1
+            if not level & 7:
+                complete.append((level, node))
+        hashes.append(node)
         self.size += 1
+        return complete
 
     def extend(self, leaves: list[bytes]) -> list[tuple[int, bytes]]:
         """Adds leaves, level by level: the same as `append` for each, in less time.
@@ -60,8 +72,8 @@ class Frontier:
         Returns:
             Level and hash of each subtree of 256, 65,536, … leaves that became whole, in order within a level.
         """
-        if not leaves:
-            return []
+        if len(leaves) < _FEW:
+            return [node for leaf in leaves for node in self._add(leaf)]
         old, left, complete, level = self.size, self.hashes, list[tuple[int, bytes]](), 0
         right: list[bytes] = []
         nodes = leaves

@@ -18,7 +18,7 @@ from ledger.trust import read_keys, read_trust
 from policies.history import History, OpenRun
 from schemas.errors import NotSound, RolledBack
 from store import pack
-from store.durable import storage_errors
+from store.durable import make_folders, storage_errors
 from store.folder import Folder
 from store.signers import Verifier
 
@@ -109,8 +109,7 @@ def of(state: State) -> Pin:
 
 def save(home: Path, owner: Verifier, pin: Pin) -> None:
     """Keeps a pin, unless a higher one is kept already."""
-    with storage_errors(home):
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folders(home)
     folder = Folder(home)
     with locked(home / "lock"):
         old = folder.find(_name(owner))

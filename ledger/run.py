@@ -8,6 +8,7 @@ from typing import Literal, Self
 from ledger.commit import Appended
 from ledger.drafts import Content, Drafts, Item
 from ledger.writer import Writer
+from schemas.errors import LedgerError
 
 _CHUNK = 1024
 _BYTES = 32 << 20
@@ -104,7 +105,11 @@ class Run:
             self.finish()
         else:
             # The type alone: a message may hold a secret.
-            self.finish("failed", reason=type(error).__name__)
+            try:
+                self.finish("failed", reason=type(error).__name__)
+            except LedgerError as finishing:
+                # What went wrong first is what the caller must learn.
+                error.add_note(f"run {self.id} could not be finished: {finishing.what}")
 
     def __repr__(self) -> str:
         return f"Run({self.id})"

@@ -145,9 +145,11 @@ class State:
         for position, raw in enumerate(pack.leaves):
             index = pack.size + position
             if raw[:1] == b"{":
-                recorded, problem = read(index, raw)
-                if problem is not None:
-                    problems.append(problem)
+                try:
+                    recorded = Recorded(index, decode(raw), raw)
+                except NotSound:
+                    recorded, problem = read(index, raw)
+                    problems += [problem] if problem else []
                 entries.append(recorded)
                 if type(recorded.entry) in _STATEMENTS:
                     try:

@@ -13,6 +13,8 @@ _LEVELS = 8
 
 def number(index: int) -> str:
     """A tile's number in its path: groups of three digits, all but the last after an `x`."""
+    if index < 0:
+        raise NotSound(f"no tile has the number {index}", step=7)
     groups = []
     while True:
         groups.append(f"{index % 1000:03d}")
@@ -175,6 +177,8 @@ class TileReader:
 
     def leaf(self, index: int) -> bytes:
         """A leaf's bytes, from its entry bundle."""
+        if not 0 <= index < self.size:
+            raise NotSound(f"a tree of {self.size:,} leaves has no leaf {index:,}", step=7)
         number, position = divmod(index, WIDTH)
         width = min(WIDTH, self.size - number * WIDTH)
         leaves = parse_bundle(_get(self.folder, bundle_name(number), bundle_name(number, width)))

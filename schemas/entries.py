@@ -126,11 +126,10 @@ class Content(Entry, frozen=True, kw_only=True):
     detail: Address = ""
 
     def __post_init__(self) -> None:
-        digits = self.content[11:]
-        if self.content[:11] != ADDRESS_PREFIX or bytes.fromhex(digits).hex() != digits or len(digits) != 64:
-            raise ValueError("content is not an address")
-        if bytes.fromhex(self.digest).hex() != self.digest:
-            raise ValueError("digest is not in lower case hex")
+        # As `_check_required` and `_check_hex` would, at once: most entries pass here.
+        digits = self.content[11:] + self.digest
+        if self.content[:11] != ADDRESS_PREFIX or len(digits) != 128 or bytes.fromhex(digits).hex() != digits:
+            raise ValueError("content is not an address, or digest not in lower case hex")
         if self.detail:
             _check_address(self.detail)
 
@@ -239,7 +238,6 @@ _HEAD = re.compile(rb'\{"kind":"([a-z]+(?:\.[a-z]+)*)"')
 _REFERENCE = re.compile(rb'(?<!\\)"artifact://(?:([0-9a-f]{64})"|)')
 KINDS: dict[str, type[Entry]] = {str(k.__struct_config__.tag): k for k in Known.__args__}
 _OF_A_RUN = frozenset((RunStarted, RunFinished, Prompt, Response, Artifact, Approval))
-_MARK = b'"artifact://'
 
 
 def kind_of(entry: "Known | Uninterpreted") -> str:
@@ -348,10 +346,15 @@ def references(entry: "Known | Uninterpreted", raw: bytes) -> list[bytes]:
     try:
         if isinstance(entry, Uninterpreted):
             return [cid_of(text) for text in _strings(entry.value) if text.startswith(ADDRESS_PREFIX)]
+        if isinstance(entry, Content):
+            labels = entry.stage + entry.lane + entry.task
+            if isinstance(entry, Prompt):
+                labels += entry.model
+            if ADDRESS_PREFIX not in labels:
+                # The common case: one address or two, and nothing else that could begin like one.
+                found = [bytes.fromhex(entry.content[11:])]
+                return [*found, bytes.fromhex(entry.detail[11:])] if entry.detail else found
         # In the only spelling of a known kind no "/" is escaped, so that the raw bytes tell.
-        if isinstance(entry, Content) and not entry.detail and raw.count(_MARK) == 1:
-            # The common case: one address, where it is expected, and nothing else that begins like one.
-            return [bytes.fromhex(entry.content[11:])]
         found = [bytes.fromhex(digits.decode()) for digits in _REFERENCE.findall(raw)]
         if b"" not in found:
             return found

@@ -8,9 +8,8 @@ success without it; so the first failure ends the use of this disk (`Disk.failed
 import errno
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 
 from schemas.errors import StorageFailed
 
@@ -24,16 +23,39 @@ _REASONS = {
 }
 
 
-@contextmanager
-def storage_errors(path: str | Path) -> Iterator[None]:
-    """Turns the system's errors into ours, naming the path."""
-    try:
-        yield
-    except (FileExistsError, FileNotFoundError, NotADirectoryError):
-        raise
-    except OSError as error:
+class storage_errors:
+    """Turns the system's errors into ours, naming the path. What says that a name is there, or isn't, passes."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(error, OSError) or isinstance(
+            error, FileExistsError | FileNotFoundError | NotADirectoryError
+        ):
+            return
         what, hint = _REASONS.get(error.errno or 0, (os.strerror(error.errno or 0).lower(), ""))
-        raise StorageFailed(f"{path}: {what}", hint=hint) from None
+        raise StorageFailed(f"{self.path}: {what}", hint=hint) from None
+
+
+def make_folders(path: Path) -> None:
+    """Makes a folder outside of a ledger, and those above it, for this user alone.
+
+    Raises:
+        StorageFailed: it can't be made.
+    """
+    try:
+        with storage_errors(path):
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except (FileExistsError, FileNotFoundError, NotADirectoryError):
+        raise StorageFailed(f"{path}: no folder can be made there", hint="a file is in its way") from None
 
 
 class Disk:
@@ -148,9 +170,7 @@ class Disk:
             )
             raise self.failed from None
 
-    @contextmanager
-    def _writing(self, path: str) -> Iterator[None]:
+    def _writing(self, path: str) -> storage_errors:
         if self.failed is not None:
             raise self.failed
-        with storage_errors(path):
-            yield
+        return storage_errors(path)

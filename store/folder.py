@@ -1,11 +1,14 @@
 """Objects in a directory: the names of docs/FORMAT.md are paths below it."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from schemas.errors import Missing, OutcomeUnknown, StorageFailed
 from store.durable import Disk
+
+T = TypeVar("T")
 
 
 class Folder:
@@ -58,6 +61,9 @@ class Folder:
             StorageFailed: nothing was created.
             OutcomeUnknown: the name may be there now, or after a crash.
         """
+        return self._again(lambda: self._create(name, data))
+
+    def _create(self, name: str, data: bytes) -> bool:
         folder, target = self._folder_of(name), self.at(name)
         self.disk.open_folder(folder)
         staged = self._stage(data)
@@ -88,6 +94,9 @@ class Folder:
 
     def put(self, objects: Mapping[str, bytes]) -> None:
         """Creates or replaces objects; each is whole at any moment. Folders are synced once for all."""
+        self._again(lambda: self._put(objects))
+
+    def _put(self, objects: Mapping[str, bytes]) -> None:
         folders = dict.fromkeys(self._folder_of(name) for name in objects)
         for folder in folders:
             self.disk.open_folder(folder)
@@ -103,6 +112,17 @@ class Folder:
             raise
         for folder in folders:
             self.disk.sync_folder(folder)
+
+    def _again(self, do: Callable[[], T]) -> T:
+        """Does it, and once more where a folder or a staged file went missing: somebody cleaned up `tmp/`."""
+        try:
+            return do()
+        except FileNotFoundError:
+            self._known.clear()
+        try:
+            return do()
+        except FileNotFoundError as error:
+            raise StorageFailed(f"{error.filename}: removed while we write", hint="who cleans up there?") from None
 
     def _drop(self, staged: list[str]) -> None:
         """Takes away what will not be used; what a failing disk keeps, `doctor --gc` removes."""

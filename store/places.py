@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
-from store.durable import storage_errors
+from store.durable import make_folders, storage_errors
 
 _RECORD = 48
 _HEAD = 64
@@ -87,7 +87,7 @@ class Places:
         if self.folder is None or (not self._new and self._segments and self._segments[-1].end == self.covered):
             return
         with storage_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folders(self.folder)
             start = self._segments[-1].end if self._segments else 0
             records: Iterator[bytes] = iter(sorted(cid + place for cid, place in self._new.items()))
             count, merged = len(self._new), []

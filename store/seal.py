@@ -8,20 +8,16 @@ Encryption Without Key Commitment", 2022). Padding is Padmé (Nikitin et al., PU
 import hmac
 import struct
 import threading
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple, Self
 
 import zstandard
 from blake3 import blake3
-from nacl.bindings import (
-    crypto_aead_xchacha20poly1305_ietf_decrypt as _decrypt,
-)
-from nacl.bindings import (
-    crypto_aead_xchacha20poly1305_ietf_encrypt as _encrypt,
-)
 from nacl.exceptions import CryptoError
 
 from schemas.errors import KeyUnusable, NotSound, TooLarge
+from store import aead
 
 MAX_PIECE = 1 << 20
 """Bytes of content that one sealed blob holds at most; longer content is a list."""
@@ -29,7 +25,6 @@ MAX_PIECE = 1 << 20
 MAGIC = b"LB\x01\x00"
 HEADER = 20
 OVERHEAD = HEADER + 32 + 32 + 16
-_NONCE = bytes(24)
 _CONTEXT = "agent-ledger 2026-11 v1 "
 _CID = _CONTEXT + "blob cid"
 _EXPAND = _CONTEXT + "blob expand"
@@ -94,6 +89,11 @@ def cid(sealed: bytes) -> bytes:
     return blake3(sealed, derive_key_context=_CID).digest()
 
 
+def cids(blobs: Iterable[bytes]) -> list[bytes]:
+    """The same for many."""
+    return [blake3(sealed, derive_key_context=_CID).digest() for sealed in blobs]
+
+
 @lru_cache(maxsize=4096)
 def padme(length: int) -> int:
     """The padded length: at least 256, at most 12 % more, few distinct values."""
@@ -132,7 +132,7 @@ def _seal_message(key: DataKey, message: bytes) -> Sealed:
     header = MAGIC + key.id
     siv = key.siv(header, message)
     secret, commitment = _expand(key.blob_key(header, siv))
-    data = b"".join((header, siv, commitment, _encrypt(message, header, _NONCE, secret)))
+    data = b"".join((header, siv, commitment, aead.encrypt(message, header, secret)))
     return Sealed(cid(data), data)
 
 
@@ -172,11 +172,10 @@ def unseal(key: DataKey, data: bytes) -> bytes:
     Raises:
         NotSound: it does not open, or is not what sealing would have made (step 10).
     """
-    blob = Blob.parse(data)
-    header, siv = blob.header, blob.siv
+    header, siv, commitment, ciphertext = Blob.parse(data)
     if header[4:] != key.id:
-        raise KeyUnusable(f"blob needs data key {blob.key_id.hex()}, not {key.id.hex()}")
-    message = _open(key.blob_key(header, siv), blob)
+        raise KeyUnusable(f"blob needs data key {header[4:].hex()}, not {key.id.hex()}")
+    message = _open(key.blob_key(header, siv), header, commitment, ciphertext)
     if not hmac.compare_digest(key.siv(header, message), siv):
         raise NotSound("a blob's siv is not that of its content", step=10)
     return _content(message)
@@ -188,18 +187,18 @@ def unseal_disclosed(blob_key: bytes, data: bytes) -> bytes:
     Raises:
         NotSound: it does not open (step 10).
     """
-    return _content(_open(blob_key, Blob.parse(data)))
+    blob = Blob.parse(data)
+    return _content(_open(blob_key, blob.header, blob.commitment, blob.ciphertext))
 
 
-def _open(blob_key: bytes, blob: Blob) -> bytes:
-    secret, commitment = _expand(blob_key)
-    if not hmac.compare_digest(commitment, blob.commitment):
+def _open(blob_key: bytes, header: bytes, commitment: bytes, ciphertext: bytes) -> bytes:
+    secret, expected = _expand(blob_key)
+    if not hmac.compare_digest(expected, commitment):
         raise NotSound("a blob does not open: it was sealed under another key", step=10)
     try:
-        message: bytes = _decrypt(blob.ciphertext, blob.header, _NONCE, secret)
+        return aead.decrypt(ciphertext, header, secret)
     except CryptoError:
         raise NotSound("a blob does not open: its ciphertext was changed", step=10) from None
-    return message
 
 
 def _content(message: bytes) -> bytes:
@@ -208,7 +207,7 @@ def _content(message: bytes) -> bytes:
     body = message[9:end]
     if end > len(message) or len(message) != padme(end) or message.count(0, end) != len(message) - end:
         raise NotSound("a blob's padding is wrong", step=10)
-    if max(raw_length, len(body)) > MAX_PIECE or codec > 1 or (codec == 0 and raw_length != len(body)):
+    if raw_length > MAX_PIECE or body_length > MAX_PIECE or codec > 1 or (codec == 0 and raw_length != len(body)):
         raise NotSound("a blob states a wrong length or an unknown codec", step=10)
     if codec == 1 and len(body) >= raw_length:
         raise NotSound("a blob is compressed to no use: sealing would not have made it", step=10)

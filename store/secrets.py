@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 from schemas.errors import KeyUnusable
-from store.durable import storage_errors
+from store.durable import make_folders, storage_errors
 
 _SCHEME = re.compile("[a-z][a-z0-9-]{0,15}")
 
@@ -53,7 +53,8 @@ def save(path: Path, text: str) -> None:
         KeyUnusable: the file exists.
     """
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        new = [folder for folder in path.parents if not folder.exists()]
+        make_folders(path.parent)
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except FileExistsError:
@@ -62,3 +63,10 @@ def save(path: Path, text: str) -> None:
             file.write(text.rstrip("\n") + "\n")
             file.flush()
             os.fsync(file.fileno())
+        # The names too: a ledger whose keys a power cut took would be lost.
+        for folder in (path.parent, *(made.parent for made in new)):
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)

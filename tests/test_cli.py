@@ -1,5 +1,6 @@
 """The command line: what users type and see, how it refuses what is wrong, and that it never tells a secret."""
 
+import json
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyrage
 import pytest
 
 import ledger
@@ -1008,3 +1010,65 @@ def test_an_interrupted_prompt_for_input_says_so(path: Path) -> None:
     )
     time.sleep(0.6)
     _interrupted(process).fails(130, "interrupted")
+
+
+def test_an_interrupted_import_keeps_what_was_acknowledged(path: Path, tmp_path: Path) -> None:
+    file = tmp_path / "old.ndjson"
+    file.write_text("".join(json.dumps({"kind": "prompt", "run": "r", "text": f"t {n}"}) + "\n" for n in range(60_000)))
+    with ledger.open(path) as log:
+        before = log.chain.state.packs
+    process = _begin("import", str(file))
+    deadline = time.monotonic() + 30
+    while sum(1 for _ in (path / "packs").rglob("*.pack")) < before + 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    said = _interrupted(process)
+    said.fails(130, "interrupted", "were imported; their runs stay open")
+    acknowledged = int(re.findall(r"hint: ([0-9,]+) entries", said.err)[0].replace(",", ""))
+    report = ledger.verify(path)
+    assert report.sound
+    with ledger.open(path) as log:
+        [imported] = [info for info in log.runs() if info.name == "r"]
+    assert imported.status == "open"
+    assert acknowledged >= 2048
+    assert acknowledged <= imported.prompts < 60_000
+
+
+def test_keys_take_the_ledger_before_and_after_the_subcommand(path: Path, tmp_path: Path, say: Say) -> None:
+    recipient = str(pyrage.x25519.Identity.generate().to_public())
+    other = {"cwd": tmp_path, "env": {"LEDGER": str(tmp_path / "nowhere")}}
+    granted = shell.call("keys", "--ledger", path, "grant", recipient, "--json", **other)
+    assert granted.status == 0, granted
+    assert recipient in granted.json[0]["readers"]
+    revoked = shell.call("keys", "revoke", recipient, "--json", "--ledger", path, **other)
+    assert revoked.status == 0, revoked
+    assert recipient not in revoked.json[0]["readers"]
+
+
+def test_steps_of_one_stage(path: Path, say: Say, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("x")
+    run = say("start", "staged").out.strip()
+    for stage in ("lift", "plan", "lift"):
+        say("append", "artifact", str(tmp_path / "f"), "--run", run, "--stage", stage)
+    assert [line["stage"] for line in say("log", run, "--stage", "lift", "--json").json] == ["lift", "lift"]
+    assert say("log", run, "--stage", "none", "--json").json == []
+    say("log", "--stage", "lift").fails(2, "goes with a run")
+
+
+def test_a_disclosure_is_written_out_only_if_its_proof_holds(
+    path: Path, say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ledger.open(path) as log, log.run("r") as run:
+        address = run.artifact(b"what is handed out").address
+    file = tmp_path / "d.json"
+    assert say("disclose", address, "-o", str(file)).status == 0
+    assert say("cat", str(file)).out == "what is handed out"
+    whole = json.loads(file.read_text())
+    foreign = tmp_path / "changed.json"
+    foreign.write_text(json.dumps(whole | {"receipt": whole["receipt"].replace("A", "B", 1)}))
+    changed = say("cat", str(foreign))
+    assert changed.status in (1, 2)
+    assert changed.out == ""
+    trust = ledger.verify(path, since=None).origin
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "elsewhere"))
+    say("cat", str(file)).fails(3, trust)

@@ -6,9 +6,11 @@ without a repair, and appended to.
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -21,7 +23,7 @@ from ledger.log import Log
 from schemas.errors import LedgerError, OutcomeUnknown, StorageFailed
 from store import secrets
 from store.signers import Signer
-from tests.support.machine import ORIGIN, Place, new_ledger
+from tests.support.machine import ORIGIN, Machine, Place, new_ledger
 from tests.support.proof import Promise, assert_kept, assert_survived, why_not_sound_elsewhere
 from tests.support.strace import (
     CALLS,
@@ -351,3 +353,57 @@ def test_a_key_that_is_not_trusted_cannot_stop_the_log(place: Place, tmp_path: P
     with place.machine.here(), suppress(LedgerError), Log.open(place.path, signer=f"file:{stranger}") as log:
         log.run("by a stranger")
     assert_survived(place, [])
+
+
+def test_an_error_of_the_caller_is_not_hidden_by_one_of_the_closing(place: Place) -> None:
+    with place.machine.here():
+        with (
+            pytest.raises(RuntimeError, match="the caller's") as raised,
+            ledger.open(place.path) as log,
+            log.run("fails") as run,
+        ):
+            run.artifact(b"kept")
+            log.folder.disk.failed = StorageFailed("the disk failed")
+            raise RuntimeError("the caller's")
+        assert any("could not be finished: the disk failed" in note for note in raised.value.__notes__)
+
+        with pytest.raises(RuntimeError, match="the caller's") as raised, ledger.open(place.path) as log:
+            log.run("published late")
+            shutil.rmtree(place.machine.state)
+            place.machine.state.write_text("no folder")
+            raise RuntimeError("the caller's")
+        assert any("closing" in note for note in raised.value.__notes__)
+        with pytest.raises(LedgerError), ledger.open(place.path) as log:
+            log.run("nobody else complains")
+        place.machine.state.unlink()
+    assert why_not_sound_elsewhere(place) == ""
+
+
+def test_work_goes_on_when_the_folder_of_temporary_files_was_cleaned_away(place: Place) -> None:
+    with place.machine.here(), ledger.open(place.path) as log, log.run("long") as run:
+        kept = []
+        for content in (b"small", os.urandom(200_000), b"small again", os.urandom(200_000)):
+            kept.append((run.artifact(content), content))
+            shutil.rmtree(place.path / "tmp")
+        for appended, content in kept:
+            assert log.read(appended.address) == content
+    assert why_not_sound_elsewhere(place) == ""
+
+
+@needs_strace
+def test_what_init_made_survives_a_power_cut(tmp_path: Path) -> None:
+    """Every name and every byte of the keys is synced before the ledger exists."""
+    trace = tmp_path / "trace"
+    machine = Machine.under(tmp_path / "home")
+    command = ["strace", "-f", "-y", "-e", "trace=openat,fsync,mkdir,link,rename", "-o", str(trace)]
+    command += [sys.executable, "-m", "ledger.cli.main", "init", str(tmp_path / "ledger")]
+    subprocess.run(command, check=True, env=machine.environment, cwd=Path(__file__).parents[1], capture_output=True)
+    lines = trace.read_text().splitlines()
+    committed = next(i for i, line in enumerate(lines) if "link(" in line and ".pack" in line)
+    synced = {match[1] for line in lines[:committed] if (match := re.search(r"fsync\(\d+<([^>]+)>", line))}
+    folder = next(path.parent for path in machine.keys.rglob("owner.key"))
+    for name in ("owner.key", "log.key", "author.key", "identity.txt", "trust"):
+        assert str(folder / name) in synced, name
+    made = [folder, *folder.parents]
+    for path in made[: made.index(tmp_path) + 1]:
+        assert str(path) in synced, path

@@ -13,7 +13,7 @@ import pytest
 import ledger
 from ledger.bulk import Imported, bring_in
 from ledger.cli import main
-from schemas.entries import kind_of
+from schemas.entries import Prompt, Response, kind_of
 from schemas.errors import LedgerError, Malformed, NotFound
 from tests.support import shell, template
 from tests.support.template import Template
@@ -188,7 +188,65 @@ def test_an_approval_by_nobody_who_may_approve_is_refused(path: Path, tmp_path: 
     assert ledger.verify(path).sound
 
 
+def test_an_answer_is_tied_to_its_prompt_as_append_does(path: Path, tmp_path: Path) -> None:
+    def said(kind: str, run: str) -> dict[str, Any]:
+        return {"kind": kind, "run": run, "text": f"{kind} {run}"}
+
+    lines = [said("response", "a"), said("prompt", "a"), said("prompt", "b"), said("response", "a")]
+    lines += [said("response", "b"), said("prompt", "a"), said("artifact", "a"), said("response", "a")]
+    # More than one commit holds, so that an answer meets a prompt of its own commit, and of an earlier one.
+    lines += [said("artifact", "b")] * 1100 + [said("response", "a"), said("response", "b"), said("response", "c")]
+    result = bring(path, write(tmp_path, *lines))
+    with ledger.open(path) as log:
+        found = {name: list(log.entries(id)) for name, id in result.runs.items()}
+    for name, expected in {"a": [None, 0, 1, 1], "b": [0, 0], "c": [None]}.items():
+        prompts = [r.index for r in found[name] if isinstance(r.entry, Prompt)]
+        answers = [r.entry.to for r in found[name] if isinstance(r.entry, Response)]
+        assert answers == [0 if place is None else prompts[place] for place in expected]
+    assert ledger.verify(path).sound
+
+
+def test_a_path_that_leads_out_of_the_folder_is_refused(path: Path, tmp_path: Path) -> None:
+    """The file may come from somebody else, and the key that it names be the user's own."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    (tmp_path / "secret").write_text("mine")
+    (folder / "link").symlink_to(tmp_path / "secret")
+    (folder / "up").symlink_to(tmp_path)
+    (folder / "inside").write_text("theirs")
+    (folder / "alias").symlink_to("inside")
+    before = size_of(path)
+    for name in ("../secret", str(tmp_path / "secret"), "link", "up/secret", "./../theirs/../secret"):
+        with pytest.raises(Malformed, match="leads out") as raised:
+            bring(path, write(folder, {"kind": "artifact", "run": "r", "path": name}))
+        assert "mine" not in raised.value.what
+    assert size_of(path) == before
+    result = bring(path, write(folder, {"kind": "artifact", "run": "r", "path": "alias"}))
+    assert contents(path, result.runs["r"]) == [b"theirs"]
+
+
 BAD: dict[str, bytes] = {
+    "an array": b"[]",
+    "a string": b'"prompt"',
+    "null": b"null",
+    "a kind in capitals": b'{"kind": "PROMPT", "run": "r", "text": "x"}',
+    "an end of run": b'{"kind": "run.finished", "run": "r", "text": "x"}',
+    "run is a number": b'{"kind": "prompt", "run": 1, "text": "x"}',
+    "text is null": b'{"kind": "prompt", "run": "r", "text": null}',
+    "text is a list": b'{"kind": "prompt", "run": "r", "text": ["x"]}',
+    "three contents": b'{"kind": "prompt", "run": "r", "text": "x", "base64": "eA==", "path": "x"}',
+    "base64 with a newline": b'{"kind": "prompt", "run": "r", "base64": "eA==\\n"}',
+    "base64 with a space": b'{"kind": "prompt", "run": "r", "base64": "e A=="}',
+    "a folder": b'{"kind": "artifact", "run": "r", "path": "."}',
+    "a device": b'{"kind": "artifact", "run": "r", "path": "/dev/zero"}',
+    "an empty path": b'{"kind": "artifact", "run": "r", "path": ""}',
+    "a path with zero": b'{"kind": "artifact", "run": "r", "path": "a\\u0000b"}',
+    "time is a number": b'{"kind": "prompt", "run": "r", "text": "x", "time": 1767225600}',
+    "time is no time": b'{"kind": "prompt", "run": "r", "text": "x", "time": "yesterday"}',
+    "a day that is none": b'{"kind": "prompt", "run": "r", "text": "x", "time": "2026-02-30T00:00:00Z"}',
+    "two objects": b'{"kind": "prompt", "run": "r", "text": "x"}{}',
+    "a lone surrogate": b'{"kind": "prompt", "run": "r", "text": "\\ud800"}',
+    "a name with a lone surrogate": b'{"kind": "prompt", "run": "r", "text": "x", "name": "\\udfff"}',
     "not json": b"not json",
     "cut": b'{"kind": "prompt", "run": "r", "te',
     "no kind": b'{"run": "r", "text": "x"}',

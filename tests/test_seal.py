@@ -1,5 +1,6 @@
 """Sealed blobs: what opens, what must not, and that one ciphertext never opens to two texts."""
 
+import os
 from math import floor, log2
 from random import Random
 
@@ -406,3 +407,35 @@ def test_whatever_opens_is_what_its_header_says(codec: int, raw_length: int, len
     else:
         assert len(content) == raw_length
         assert made == message(codec, raw_length, made[9 : 9 + length])
+
+
+@pytest.mark.parametrize("length", [0, 1, 255, 4096, 1 << 20])
+def test_the_cipher_is_that_of_the_public_binding(length: int) -> None:
+    from nacl.bindings import (
+        crypto_aead_xchacha20poly1305_ietf_decrypt,
+        crypto_aead_xchacha20poly1305_ietf_encrypt,
+    )
+    from nacl.exceptions import CryptoError
+
+    from store import aead
+
+    message, header, key = os.urandom(length), os.urandom(20), os.urandom(32)
+    sealed = aead.encrypt(message, header, key)
+    assert sealed == crypto_aead_xchacha20poly1305_ietf_encrypt(message, header, bytes(24), key)
+    assert crypto_aead_xchacha20poly1305_ietf_decrypt(sealed, header, bytes(24), key) == message
+    assert aead.decrypt(sealed, header, key) == message
+    changed = bytes([sealed[0] ^ 1]) + sealed[1:]
+    for text, said, secret in (
+        (changed, header, key),
+        (sealed[:-1], header, key),
+        (sealed[:15], header, key),
+        (b"", header, key),
+        (sealed, header[:-1], key),
+        (sealed, header, bytes(32)),
+        (sealed, header, key[:31]),
+        (sealed, header, key + b"x"),
+    ):
+        with pytest.raises(CryptoError):
+            aead.decrypt(text, said, secret)
+    with pytest.raises(CryptoError):
+        aead.encrypt(message, header, key[:31])

@@ -241,7 +241,7 @@ class _Audit:
         self.authors |= result.authors
         self.opened.findings += result.opened.findings
         self.opened.closed += result.opened.closed
-        self.opened.elsewhere += result.opened.elsewhere
+        self.opened.elsewhere |= result.opened.elsewhere
         report.entries += result.entries
         for kind, count in result.uninterpreted.items():
             report.remarks.append(f"{count:,} entries of kind {kind} not interpreted")

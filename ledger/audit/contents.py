@@ -17,7 +17,6 @@ from schemas.entries import (
     RunFinished,
     RunStarted,
     Uninterpreted,
-    references,
 )
 from schemas.errors import CannotTell, Erased, KeyUnusable, Missing, NotSound
 from schemas.ids import cid_of, run_key_id
@@ -33,13 +32,13 @@ _PACKS = 16
 
 
 class Task(msgspec.Struct, frozen=True):
-    """Packs some of whose contents lie elsewhere."""
+    """Entries by pack whose contents lie elsewhere, at least in part."""
 
     path: str
     origin: str
     identity: str
     places: str
-    packs: list[int]
+    entries: dict[int, list[int]]
 
 
 class Result(msgspec.Struct):
@@ -47,12 +46,12 @@ class Result(msgspec.Struct):
 
     Attributes:
         closed: how many this identity can't open.
-        elsewhere: packs with contents that lie in other packs or outside of packs.
+        elsewhere: by pack, indexes of entries whose contents lie in other packs or outside of packs.
     """
 
     findings: list[tuple[int, str]] = []
     closed: int = 0
-    elsewhere: list[int] = []
+    elsewhere: dict[int, list[int]] = {}
 
 
 class Outcome(msgspec.Struct):
@@ -96,7 +95,7 @@ def check(
     """
     outcome = Outcome([Finding(step, what) for step, what in within.findings])
     closed = within.closed
-    waiting = within.elsewhere
+    waiting = sorted(within.elsewhere.items())
     if waiting:
         places = Places(home)
         while places.covered < packs:
@@ -106,13 +105,13 @@ def check(
 
     def tasks() -> Iterator[Task]:
         for start in range(0, len(waiting), _PACKS):
-            yield Task(folder.path, origin, identity, str(home), waiting[start : start + _PACKS])
+            yield Task(folder.path, origin, identity, str(home), dict(waiting[start : start + _PACKS]))
 
     done = 0
     for task, result in workers.each("ledger.audit.contents", tasks(), Result, _open_packs, len(waiting) > _PACKS):
         outcome.findings += [Finding(step, what) for step, what in result.findings]
         closed += result.closed
-        done += len(task.packs)
+        done += len(task.entries)
         if progress is not None:
             progress(done, len(waiting))
     if closed:
@@ -124,6 +123,10 @@ def _no_random(count: int) -> bytes:
     raise KeyUnusable("an audit makes no keys")
 
 
+class _Elsewhere(Exception):
+    """What is wanted does not lie in the pack in hand."""
+
+
 class Opener:
     """Opens the contents of packs, as the entries in them state.
 
@@ -133,46 +136,33 @@ class Opener:
 
     def __init__(self, path: str, origin: str, identity: str, places: Places | None) -> None:
         folder = Folder(path)
-        keyring = Keyring(folder, origin, identity, _no_random)
-        self.blobs = Blobs(folder, places or Places(None), keyring)
-        self.within = places is None
+        self.keyring = Keyring(folder, origin, identity, _no_random)
+        self.blobs = Blobs(folder, places, self.keyring) if places else None
 
     def open(self, found: pack.Pack, entries: Iterable[Recorded], result: Result) -> None:
-        """Opens what this opener is for: the contents inside of a pack, or those elsewhere."""
+        """Opens what entries of a pack refer to."""
         inside = dict(zip(found.cids, found.blobs, strict=True))
-        elsewhere = False
         for recorded in entries:
             try:
-                if self._is_inside(recorded, inside) is not self.within:
-                    elsewhere = True
-                elif not isinstance(recorded.entry, Uninterpreted):
-                    self._check(inside, recorded.entry)
+                self._check(inside, recorded.entry)
+            except _Elsewhere:
+                result.elsewhere.setdefault(found.number, []).append(recorded.index)
             except Erased:
                 continue
             except (CannotTell, Missing):
                 result.closed += 1
             except NotSound as error:
                 result.findings.append((10, f"pack {found.number}: {recorded.describe()}: {error.what}"))
-        if elsewhere and self.within:
-            result.elsewhere.append(found.number)
 
-    def _is_inside(self, recorded: Recorded, inside: dict[bytes, bytes]) -> bool:
-        """Whether all that an entry needs are sealed blobs of its own pack."""
-        entry = recorded.entry
-        if isinstance(entry, Content):
-            data = inside.get(bytes.fromhex(entry.content[11:]))
-            if data is None or data[:4] != MAGIC:
-                return False
-            return not entry.detail or bytes.fromhex(entry.detail[11:]) in inside
-        return all(blob in inside for blob in references(entry, recorded.raw))
-
-    def _check(self, inside: dict[bytes, bytes], entry: Known) -> None:
+    def _check(self, inside: dict[bytes, bytes], entry: Known | Uninterpreted) -> None:
         if isinstance(entry, Content):
             data = inside.get(bytes.fromhex(entry.content[11:]))
             if data is not None and data[:4] == MAGIC:
-                key = self.blobs.keyring.open(data[4:HEADER])
+                key = self.keyring.open(data[4:HEADER])
                 if key.digest(unseal(key, data)) != entry.digest:
                     raise NotSound(f"{entry.content} does not have the digest that its entry states", step=10)
+            elif self.blobs is None:
+                raise _Elsewhere
             else:
                 self.blobs.check(entry.content, entry.digest)
             if entry.detail:
@@ -182,7 +172,7 @@ class Opener:
         elif isinstance(entry, KeysChanged):
             note = KeysNote.parse(entry.note.rpartition("\n\n")[0] + "\n")
             self._commitment(project_id(note.root), note.project)
-            if self.blobs.keyring.recipients().get(note.root, note.recipient) != note.recipient:
+            if self.keyring.recipients().get(note.root, note.recipient) != note.recipient:
                 raise NotSound(f"{root_name(note.root)} holds another root than the owner stated", step=10)
         elif isinstance(entry, Approval) and sha512(self._read(inside, entry.request)).hexdigest() != entry.sha512:
             raise NotSound("an approval's sha512 is not that of the request", step=10)
@@ -191,12 +181,14 @@ class Opener:
 
     def _read(self, inside: dict[bytes, bytes], text: str) -> bytes:
         data = inside.get(cid_of(text))
-        if data is None or data[:4] != MAGIC:
-            return self.blobs.read(text)
-        return unseal(self.blobs.keyring.open(data[4:HEADER]), data)
+        if data is not None and data[:4] == MAGIC:
+            return unseal(self.keyring.open(data[4:HEADER]), data)
+        if self.blobs is None:
+            raise _Elsewhere
+        return self.blobs.read(text)
 
     def _commitment(self, id: bytes, commitment: str) -> None:
-        if self.blobs.keyring.open(id).commitment != commitment:
+        if self.keyring.open(id).commitment != commitment:
             raise NotSound(f"data key {id.hex()} is another than its entry commits to", step=10)
 
 
@@ -215,10 +207,10 @@ def opener(path: str, origin: str, identity: str, places: str = "") -> Opener:
 def _open_packs(task: Task) -> Result:
     result = Result()
     found = opener(task.path, task.origin, task.identity, task.places)
-    for number in task.packs:
-        parsed = pack.parse(found.blobs.folder.get(pack.name(number)))
-        leaves = enumerate(parsed.leaves, parsed.size)
-        found.open(parsed, (read(index, raw)[0] for index, raw in leaves if raw[:1] == b"{"), result)
+    folder = Folder(task.path)
+    for number, indexes in task.entries.items():
+        parsed = pack.parse(folder.get(pack.name(number)))
+        found.open(parsed, (read(index, parsed.leaves[index - parsed.size])[0] for index in indexes), result)
     return result
 
 

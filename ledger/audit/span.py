@@ -22,7 +22,7 @@ from schemas.ids import address
 from store import lists, pack
 from store.blobs import large_name
 from store.folder import Folder
-from store.seal import HEADER, MAGIC, cid
+from store.seal import HEADER, MAGIC, cid, cids
 from store.signers import Verifier
 
 
@@ -244,15 +244,18 @@ class _Span:
 
     def _blobs(self, found: pack.Pack) -> None:
         result = self.result
-        keys: set[bytes] = set()
-        for blob, data in zip(found.cids, found.blobs, strict=True):
-            if cid(data) != blob:
-                where = f"pack {found.number}, offset {pack.offsets(found)[found.cids.index(blob)]:,}"
-                result.findings.append((6, f"{where}: the blob is not {address(blob)}"))
-            elif data[:4] == MAGIC and len(data) >= HEADER:
-                keys.add(data[4:20])
-            else:
-                self._list(found, blob, data)
+        made = cids(found.blobs)
+        if made != found.cids:
+            for blob, right, offset in zip(found.cids, made, pack.offsets(found), strict=False):
+                if blob != right:
+                    where = f"pack {found.number}, offset {offset:,}"
+                    result.findings.append((6, f"{where}: the blob is not {address(blob)}"))
+        keys = {data[:HEADER] for data in found.blobs}
+        if not all(map(_begins_sealed, keys)):
+            for blob, data in zip(made, found.blobs, strict=True):
+                if not _begins_sealed(data[:HEADER]):
+                    self._list(found, blob, data)
+            keys = set(filter(_begins_sealed, keys))
         for blob, size in zip(found.large, found.large_sizes, strict=True):
             try:
                 data = self.folder.get(large_name(blob))
@@ -262,11 +265,11 @@ class _Span:
             result.bytes_read += len(data)
             if len(data) != size or cid(data) != blob:
                 result.findings.append((6, f"{large_name(blob)} changed: it is not {address(blob)}"))
-            elif data[:4] == MAGIC:
-                keys.add(data[4:20])
+            elif _begins_sealed(data[:HEADER]):
+                keys.add(data[:HEADER])
             else:
                 self._list(found, blob, data)
-        result.keys_used |= {key.hex(): found.size for key in keys}
+        result.keys_used |= {key[4:].hex(): found.size for key in keys}
         self.present.update(found.cids)
         self.present.update(found.large)
         result.cids += b"".join(found.cids)
@@ -315,6 +318,10 @@ class _Span:
 
     def _derived(self, name: str, data: bytes | None) -> None:
         self.result.findings.append((7, derived(name, data)))
+
+
+def _begins_sealed(head: bytes) -> bool:
+    return head[:4] == MAGIC and len(head) == HEADER
 
 
 def derived(name: str, data: bytes | None) -> str:

@@ -69,9 +69,7 @@ def _document(path: Path, trust: TrustRoot | str | None) -> Report:
     try:
         document = disclose.Disclosure.parse(data) if disclosed else None
         found = receipt.Receipt.parse(document.receipt.encode() if document else data)
-        report.origin = check_origin(Note.parse(found.checkpoint).text.partition("\n")[0])
-        root = read_root(trust) if trust is not None else own_trust(report.origin)
-        owner = Verifier.parse(root.owner)
+        report.origin, owner = _owner(found, trust)
         if document is not None:
             checked, content = disclose.check(document, owner)
             report.remarks.append(f"{document.address}, {len(content):,} bytes: ledger cat {path.name} writes them")
@@ -85,6 +83,26 @@ def _document(path: Path, trust: TrustRoot | str | None) -> Report:
     report.unchecked.append("the rest of the log")
     report.seconds = time.monotonic() - began
     return report
+
+
+def disclosed(path: Path, trust: TrustRoot | str | None = None) -> bytes:
+    """The content of a disclosure whose proof holds.
+
+    Raises:
+        Malformed: it is no disclosure.
+        NotSound: it does not hold, and by which step.
+        CannotTell: there is no trust root.
+    """
+    document = disclose.Disclosure.parse(path.read_bytes())
+    _, owner = _owner(receipt.Receipt.parse(document.receipt.encode()), trust)
+    return disclose.check(document, owner)[1]
+
+
+def _owner(found: receipt.Receipt, trust: TrustRoot | str | None) -> tuple[str, Verifier]:
+    """The log that a receipt is of, and whom the reader trusts for it."""
+    origin = check_origin(Note.parse(found.checkpoint).text.partition("\n")[0])
+    root = read_root(trust) if trust is not None else own_trust(origin)
+    return origin, Verifier.parse(root.owner)
 
 
 def read_root(text: TrustRoot | str) -> TrustRoot:

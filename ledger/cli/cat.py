@@ -10,10 +10,13 @@ from ledger.cli import voice
 
 @click.command("cat")
 @click.argument("address", metavar="artifact://…|INDEX|STEP|FILE")
+@click.option("--trust", metavar="VKEY|FILE", help="For a disclosure: the owner's line [default: yours].")
 @voice.identity_option
 @voice.ledger_option
-def command(address: str, identity: str | None, where: str | None) -> None:
+def command(address: str, trust: str | None, identity: str | None, where: str | None) -> None:
     """Write the content of an address, an entry, or a disclosure's FILE to standard output, checked and decrypted.
+
+    Of a disclosure nothing is written unless its proof holds.
 
     \b
     example:
@@ -25,9 +28,9 @@ def command(address: str, identity: str | None, where: str | None) -> None:
     from schemas.errors import NotFound
 
     if not address.isdecimal() and Path(address).is_file():
-        from ledger.disclose import Disclosure
+        from ledger.audit.subject import disclosed
 
-        sys.stdout.buffer.write(Disclosure.parse(Path(address).read_bytes()).content())
+        sys.stdout.buffer.write(disclosed(Path(address), trust))
         return
     with Log.open(where, identity=identity) as log:
         log.catch_up_places()

@@ -71,28 +71,38 @@ def _validity(item: dict[str, Any]) -> str:
 
 @command.command("grant")
 @click.argument("recipient")
+@voice.ledger_option
+@voice.json_option
 @click.pass_obj
-def grant(where: str | None, recipient: str) -> None:
+def grant(around: str | None, recipient: str, where: str | None, as_json: bool) -> None:
     """Let RECIPIENT (age1…, or an SSH public key) read everything, what is written already included."""
     from ledger import govern
     from ledger.log import Log
 
-    with Log.open(where) as log:
+    with Log.open(where or around) as log:
         govern.grant(log, recipient)
-    voice.say("granted   every root was encrypted to all readers again")
+        if as_json:
+            voice.out_json({"granted": recipient, "readers": list(log.chain.state.readable().note.readers)})
+        else:
+            voice.say("granted   every root was encrypted to all readers again")
 
 
 @command.command("revoke")
 @click.argument("recipient")
+@voice.ledger_option
+@voice.json_option
 @click.pass_obj
-def revoke(where: str | None, recipient: str) -> None:
+def revoke(around: str | None, recipient: str, where: str | None, as_json: bool) -> None:
     """Stop RECIPIENT from reading runs that start from now on. What he could read he may have kept."""
     from ledger import govern
     from ledger.log import Log
 
-    with Log.open(where) as log:
+    with Log.open(where or around) as log:
         govern.revoke(log, recipient)
-    voice.say("revoked   for runs that start from now on; what was written stays readable to who had it")
+        if as_json:
+            voice.out_json({"revoked": recipient, "readers": list(log.chain.state.readable().note.readers)})
+        else:
+            voice.say("revoked   for runs that start from now on; what was written stays readable to who had it")
 
 
 @command.command("author")
@@ -100,14 +110,23 @@ def revoke(where: str | None, recipient: str) -> None:
 @click.argument("what", type=click.Choice(["add", "end"]))
 @click.argument("vkey", default="")
 @click.option("--at", type=int, metavar="INDEX", help="With end: index from which it no longer counts [default: now].")
+@voice.ledger_option
 @voice.json_option
 @click.pass_obj
-def author(where: str | None, name: str, what: Literal["add", "end"], vkey: str, at: int | None, as_json: bool) -> None:
+def author(
+    around: str | None,
+    name: str,
+    what: Literal["add", "end"],
+    vkey: str,
+    at: int | None,
+    where: str | None,
+    as_json: bool,
+) -> None:
     """Add an author's key (made here, or its VKEY), or end it."""
     from ledger import govern
     from ledger.log import Log
 
-    with Log.open(where) as log:
+    with Log.open(where or around) as log:
         if what == "add":
             added, path = govern.add_author(log, name, vkey)
             if as_json:
@@ -130,18 +149,28 @@ def author(where: str | None, name: str, what: Literal["add", "end"], vkey: str,
 @click.argument("name")
 @click.argument("what", type=click.Choice(["add", "end"]))
 @click.argument("key", default="", metavar="[PUBLIC-KEY|FILE]")
+@voice.ledger_option
+@voice.json_option
 @click.pass_obj
-def approver(where: str | None, name: str, what: Literal["add", "end"], key: str) -> None:
+def approver(
+    around: str | None, name: str, what: Literal["add", "end"], key: str, where: str | None, as_json: bool
+) -> None:
     """Let a person's SSH key approve, or end all keys of that person."""
     from ledger import govern
     from ledger.log import Log
 
     if what == "add" and Path(key).is_file():
         key = Path(key).read_text(errors="replace")
-    with Log.open(where) as log:
+    with Log.open(where or around) as log:
         if what == "add":
             added = govern.add_approver(log, name, key)
-            voice.say(f"{name} may approve from index {added.since:,} on")
+            if as_json:
+                voice.out_json(added)
+            else:
+                voice.say(f"{name} may approve from index {added.since:,} on")
         else:
             govern.end_approver(log, name)
-            voice.say(f"{name} may no longer approve")
+            if as_json:
+                voice.out_json({"name": name, "ended": True})
+            else:
+                voice.say(f"{name} may no longer approve")

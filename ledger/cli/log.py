@@ -17,16 +17,28 @@ _COLOURS = {"succeeded": "green", "failed": "red", "open": "yellow", "erased": "
 @click.command("log")
 @click.argument("run", required=False)
 @click.option("--since", metavar="WHEN", help="Runs started since: yesterday, 3d, 12h, 2026-11-20.")
+@click.option("--stage", help="Of RUN, the steps of this stage.")
+@click.option("--lane", help="Of this lane.")
+@click.option("--task", help="Of this task.")
 @voice.identity_option
 @voice.ledger_option
 @voice.json_option
-def command(run: str | None, since: str | None, identity: str | None, where: str | None, as_json: bool) -> None:
+def command(
+    run: str | None,
+    since: str | None,
+    stage: str | None,
+    lane: str | None,
+    task: str | None,
+    identity: str | None,
+    where: str | None,
+    as_json: bool,
+) -> None:
     """List runs, newest first; or the steps of RUN.
 
     \b
     examples:
       ledger log --since yesterday
-      ledger log c41f9e02
+      ledger log c41f9e02 --stage lift
       ledger log @              the newest run
     """
     from ledger.cli import names
@@ -35,10 +47,13 @@ def command(run: str | None, since: str | None, identity: str | None, where: str
     with Log.open(where, identity=identity) as log:
         if run is not None and since is not None:
             raise click.UsageError("--since goes with the list of runs")
+        wanted = {name: text for name, text in (("stage", stage), ("lane", lane), ("task", task)) if text is not None}
+        if run is None and wanted:
+            raise click.UsageError(f"--{next(iter(wanted))} goes with a run: ledger log RUN")
         if run is None:
             _runs(log, log.runs(_when(since) if since else None), as_json)
         else:
-            _steps(log, names.any_run(log, run), as_json)
+            _steps(log, names.any_run(log, run), wanted, as_json)
 
 
 def _runs(log: "Log", runs: "list[RunInfo]", as_json: bool) -> None:
@@ -65,11 +80,13 @@ def _runs(log: "Log", runs: "list[RunInfo]", as_json: bool) -> None:
     )
 
 
-def _steps(log: "Log", info: "RunInfo", as_json: bool) -> None:
+def _steps(log: "Log", info: "RunInfo", wanted: dict[str, str], as_json: bool) -> None:
     from ledger.cli.show import summary
 
     steps = []
     for recorded in log.entries(info.id):
+        if any(getattr(recorded.entry, name, "") != text for name, text in wanted.items()):
+            continue
         line = summary(log, recorded)
         if as_json:
             voice.out_json(line)

@@ -111,8 +111,10 @@ def run(args: list[str]) -> int:
         text = error.format_message().rstrip(".")
         voice.fail(text[:1].lower() + text[1:], hint)
         return 2
-    except (KeyboardInterrupt, click.Abort):
-        voice.fail("interrupted", "what was acknowledged is kept")
+    except (KeyboardInterrupt, click.Abort) as error:
+        # click hands it on as an error of its own; what was said of it is with the first.
+        notes = getattr(error.__cause__ or error, "__notes__", ["what was acknowledged is kept"])
+        voice.fail("interrupted", notes[0])
         return 130
     except BrokenPipeError:
         # The reader of our output went away; nothing more can be said to it.
