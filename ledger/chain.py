@@ -121,9 +121,11 @@ class Chain:
 
     def take(self, found: pack.Pack) -> Proven:
         """Proves the next pack, and takes it in."""
-        proven = self.state.prove(found)
+        # On a copy: other threads read the state, and must never see it half changed.
+        state = self.state.copy()
+        proven = state.prove(found)
         self._foreign = pack.name(found.number)
-        self.adopt(self.state, proven)
+        self.adopt(state, proven)
         return proven
 
     def settle(self) -> None:

@@ -16,6 +16,7 @@ from schemas.errors import CannotTell, KeyUnusable, NotSound
 from store import pack
 from store.blobs import large_name
 from store.datakeys import load_identity, read_tombstone, root_name
+from store.places import Places
 from store.signers import Signer
 
 _A_DAY = 86_400
@@ -99,7 +100,7 @@ def rebuild(log: Log) -> None:
     """Makes tiles, checkpoint and the reader's cache again from the packs."""
     import shutil
 
-    log.places.close()
+    log.places.replace(Places(None))
     shutil.rmtree(homes.cache(log.origin) / log.chain.state.owner.key_id.hex(), ignore_errors=True)
     if log.publisher.log is None:
         raise KeyUnusable("no log key on this machine: tiles can't be published", hint="run it where the log key is")

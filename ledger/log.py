@@ -68,6 +68,8 @@ class Log:
         self.folder = folder
         self._signer = signer
         self._lock = threading.Lock()
+        self._placing = threading.Lock()
+        self._places_made_again = False
         self._home = homes.pins(self.origin)
         self.places = Places(homes.cache(self.origin) / state.owner.key_id.hex() / "places")
         self.chain = Chain(folder, state, self.places)
@@ -150,17 +152,17 @@ class Log:
         """
         self.catch_up()
         self.catch_up_places()
-        before = self.places.resets
+        return self._read(address)
+
+    def _read(self, address: str) -> bytes:
+        made_again = self._places_made_again
         try:
             return self.blobs.read(address)
         except (Missing, NotSound):
             # The tables of places are a cache: before the ledger is blamed, they are made again, once.
-            if before:
+            if made_again:
                 raise
-        with self.places.lock:
-            if not self.places.resets:
-                self.places.reset()
-            self.catch_up_places()
+        self._make_places_again()
         return self.blobs.read(address)
 
     def entries(self, run: str | Run | None = None) -> Iterator[Recorded]:
@@ -180,7 +182,7 @@ class Log:
             return Detail()
         self.catch_up_places()
         try:
-            return msgspec.json.decode(self.blobs.read(address), type=Detail)
+            return msgspec.json.decode(self._read(address), type=Detail)
         except (CannotTell, Erased, Missing):
             return Detail()
 
@@ -202,9 +204,10 @@ class Log:
         Raises:
             NotFound: there is no such leaf.
         """
-        if not 0 <= index < self.chain.state.size:
-            raise NotFound(f"no entry {index:,}; the log has {self.chain.state.size:,} leaves")
-        return pack.parse(self.folder.get(pack.name(pack_of(self.folder, index, self.chain.state.packs))))
+        state = self.chain.state
+        if not 0 <= index < state.size:
+            raise NotFound(f"no entry {index:,}; the log has {state.size:,} leaves")
+        return pack.parse(self.folder.get(pack.name(pack_of(self.folder, index, state.packs))))
 
     def trust_at(self, index: int) -> Trust:
         """The statement of trust in force at an index."""
@@ -258,11 +261,23 @@ class Log:
 
     def catch_up_places(self) -> None:
         """Learns where the blobs of all proven packs lie."""
-        with self.places.lock:
-            while self.places.covered < self.chain.state.packs:
-                note_places(self.places, pack.parse(self.folder.get(pack.name(self.places.covered))))
-            self.chain.settle()
-            self.places.save()
+        with self._placing:
+            self._place_all(self.places)
+        self.places.save(self.chain.settle)
+
+    def _make_places_again(self) -> None:
+        """Makes the tables of places from the packs; whoever reads goes on with the old ones until then."""
+        with self._placing:
+            if not self._places_made_again:
+                right = Places(None)
+                self._place_all(right)
+                self.places.replace(right)
+                self._places_made_again = True
+        self.catch_up_places()
+
+    def _place_all(self, places: Places) -> None:
+        while places.covered < self.chain.state.packs:
+            note_places(places, pack.parse(self.folder.get(pack.name(places.covered))))
 
     def catch_up(self) -> None:
         """Proves what other processes have committed since."""

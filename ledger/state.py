@@ -141,9 +141,9 @@ class State:
         problems: list[Problem] = []
         hashes = [sha256(b"\x00" + raw).digest() for raw in pack.leaves]
         nodes: list[tuple[int, bytes]] = []
-        signed = -1
+        signed, first = -1, pack.size
         for position, raw in enumerate(pack.leaves):
-            index = pack.size + position
+            index = first + position
             if raw[:1] == b"{":
                 try:
                     recorded = Recorded(index, decode(raw), raw)

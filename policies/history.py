@@ -89,6 +89,11 @@ class History:
         Returns:
             What rule it breaks, or None. It is taken in all the same: the fold has no gaps.
         """
+        run = self.runs.get(entry.run)
+        if run is not None and type(entry) is Artifact and entry.step == run.step + 1:
+            # What most entries are.
+            run.step = entry.step
+            return None
         if type(entry) in _SPECIAL:
             if isinstance(entry, Erasure):
                 return self._erase(index, entry)
@@ -96,7 +101,6 @@ class History:
                 return self._start(index, entry)
         if not entry.run:
             return None
-        run = self.runs.get(entry.run)
         if run is None:
             if self.part is None or entry.run in self.part.ended:
                 return self._closed(entry.run)
@@ -150,8 +154,6 @@ class History:
         if entry.step != run.step + 1:
             problem = _gap(entry.run, entry.step, run.step)
         run.step = entry.step
-        if type(entry) is Artifact:
-            return problem
         if isinstance(entry, Prompt):
             run.prompts.append(index)
         elif isinstance(entry, Response) and entry.to and not run.asked(entry.to):

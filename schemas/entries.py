@@ -186,6 +186,8 @@ class Erasure(Entry, tag="erasure", frozen=True, kw_only=True):
     detail: Address = ""
 
     def __post_init__(self) -> None:
+        if not is_run_id(self.of):
+            raise ValueError("not a run id")
         _check_hex(*self.keys)
         _check_address(self.detail)
 
@@ -288,11 +290,11 @@ def decode(raw: bytes) -> "Known | Uninterpreted":
 
 def _has_its_place(entry: Known) -> bool:
     """Whether run and step are both there, or neither is and the kind allows that; and run ids and time are such."""
-    if entry.time.tzinfo is not UTC or (isinstance(entry, Erasure) and not is_run_id(entry.of)):
+    if entry.time.tzinfo is not UTC:
         return False
-    if not entry.run:
-        return not entry.step and type(entry) not in _OF_A_RUN
-    return entry.step > 0 and is_run_id(entry.run)
+    if entry.run:
+        return entry.step > 0 and is_run_id(entry.run)
+    return not entry.step and type(entry) not in _OF_A_RUN
 
 
 def _decode_unknown(kind: str, raw: bytes) -> Uninterpreted:
@@ -344,8 +346,6 @@ def references(entry: "Known | Uninterpreted", raw: bytes) -> list[bytes]:
         NotSound: such a string is no address (step 3).
     """
     try:
-        if isinstance(entry, Uninterpreted):
-            return [cid_of(text) for text in _strings(entry.value) if text.startswith(ADDRESS_PREFIX)]
         if isinstance(entry, Content):
             labels = entry.stage + entry.lane + entry.task
             if isinstance(entry, Prompt):
@@ -354,6 +354,8 @@ def references(entry: "Known | Uninterpreted", raw: bytes) -> list[bytes]:
                 # The common case: one address or two, and nothing else that could begin like one.
                 found = [bytes.fromhex(entry.content[11:])]
                 return [*found, bytes.fromhex(entry.detail[11:])] if entry.detail else found
+        if isinstance(entry, Uninterpreted):
+            return [cid_of(text) for text in _strings(entry.value) if text.startswith(ADDRESS_PREFIX)]
         # In the only spelling of a known kind no "/" is escaped, so that the raw bytes tell.
         found = [bytes.fromhex(digits.decode()) for digits in _REFERENCE.findall(raw)]
         if b"" not in found:

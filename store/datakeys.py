@@ -107,8 +107,25 @@ def encrypt_root(root: NewRoot, readers: list[str]) -> bytes:
     return sealed
 
 
+class _Roots(NamedTuple):
+    """Roots, as found at one moment: those that the identity opens, by number, and how many there are."""
+
+    opened: dict[int, Identity]
+    total: int
+
+    def decrypt(self, data: bytes) -> bytes | None:
+        """What one of them opens, newest first; None where none does."""
+        for number in sorted(self.opened, reverse=True):
+            try:
+                found: bytes = pyrage.decrypt(data, [self.opened[number]])
+            except pyrage.DecryptError:
+                continue
+            return found
+        return None
+
+
 class Keyring:
-    """The data keys of a ledger, as far as this process can open or make them.
+    """The data keys of a ledger, as far as this process can open or make them; safe to share among threads.
 
     Args:
         folder: the ledger's objects.
@@ -126,8 +143,7 @@ class Keyring:
         self.random = random
         self._keys: dict[bytes, DataKey] = {}
         self._own: dict[bytes, DataKey] = {}
-        self._roots: dict[int, pyrage.x25519.Identity] = {}
-        self._root_count = 0
+        self._roots = _Roots({}, 0)
         self._making = threading.Lock()
         self.erased: dict[str, int] = {}
 
@@ -191,45 +207,57 @@ class Keyring:
         data = self.folder.get(data_name(id))
         if (entry := read_tombstone(data, self.origin)) is not None:
             raise Erased(f"data key {id.hex()} was erased by entry {entry}", hint=f"ledger show {entry}")
-        for root in self.roots():
-            try:
-                secret = pyrage.decrypt(data, [root])
-            except pyrage.DecryptError:
-                continue
-            if len(secret) != 32:
-                raise NotSound(f"{data_name(id)} holds no data key", step=10)
-            key = self._keys[id] = DataKey(id, secret)
-            return key
-        if len(self._roots) == self._root_count:
-            raise NotSound(f"{data_name(id)} is opened by no root: it was damaged or replaced", step=10)
-        raise CannotTell(f"the identity opens no root that opens data key {id.hex()}", hint="ask a reader to grant you")
+        roots = self._find_roots()
+        secret = roots.decrypt(data)
+        if secret is None and self.folder.size(root_name(roots.total)) is not None:
+            # Somebody was revoked since: what was written afterwards needs a newer root.
+            roots = self._find_roots(again=True)
+            secret = roots.decrypt(data)
+        if secret is None:
+            if len(roots.opened) == roots.total:
+                raise NotSound(f"{data_name(id)} is opened by no root: it was damaged or replaced", step=10)
+            raise CannotTell(
+                f"the identity opens no root that opens data key {id.hex()}", hint="ask a reader to grant you"
+            )
+        if len(secret) != 32:
+            raise NotSound(f"{data_name(id)} holds no data key", step=10)
+        key = self._keys[id] = DataKey(id, secret)
+        return key
 
-    def roots(self) -> list[pyrage.x25519.Identity]:
+    def roots(self) -> list[Identity]:
         """The roots that the identity opens, newest first.
 
         Raises:
             CannotTell: no identity was given, or it opens none.
         """
-        if not self._roots:
+        opened = self._find_roots().opened
+        return [opened[number] for number in sorted(opened, reverse=True)]
+
+    def recipients(self) -> dict[int, str]:
+        """The recipients of the roots that the identity opens, by number."""
+        return {number: str(root.to_public()) for number, root in self._find_roots().opened.items()}
+
+    def open_roots(self, identities: list[Identity]) -> dict[int, Identity]:
+        """The roots that these identities open, by number."""
+        return self._open_roots(identities).opened
+
+    def _find_roots(self, *, again: bool = False) -> _Roots:
+        roots = self._roots
+        if again or not roots.opened:
             if not self.identity:
                 raise CannotTell(
                     "no identity: contents can't be read", hint="name one by --identity or LEDGER_IDENTITY"
                 )
-            self._roots = self.open_roots(load_identity(self.identity))
-        if not self._roots:
+            # Replaced whole: what another thread holds stays as it was found.
+            roots = self._roots = self._open_roots(load_identity(self.identity))
+        if not roots.opened:
             raise CannotTell(
                 f"{self.identity}: this identity is no reader of {self.origin}",
                 hint="ask a reader to run: ledger keys grant YOUR-RECIPIENT",
             )
-        return [self._roots[n] for n in sorted(self._roots, reverse=True)]
+        return roots
 
-    def recipients(self) -> dict[int, str]:
-        """The recipients of the roots that the identity opens, by number."""
-        self.roots()
-        return {number: str(root.to_public()) for number, root in self._roots.items()}
-
-    def open_roots(self, identities: list[Identity]) -> dict[int, pyrage.x25519.Identity]:
-        """The roots that these identities open, by number."""
+    def _open_roots(self, identities: list[Identity]) -> _Roots:
         found = {}
         number = 0
         while (data := self.folder.find(root_name(number))) is not None:
@@ -241,8 +269,7 @@ class Keyring:
             except (pyrage.IdentityError, UnicodeDecodeError):
                 raise NotSound(f"{root_name(number)} holds no root", step=10) from None
             number += 1
-        self._root_count = number
-        return found
+        return _Roots(found, number)
 
     def own(self, id: bytes) -> DataKey | None:
         """The key that this process made because it could not open that of `id`."""
@@ -256,4 +283,5 @@ class Keyring:
     def forget(self, id: bytes) -> None:
         """Drops a key from memory, after its erasure."""
         self._keys.pop(id, None)
-        self._own = {run: key for run, key in self._own.items() if key.id != id}
+        with self._making:
+            self._own = {run: key for run, key in self._own.items() if key.id != id}

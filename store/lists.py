@@ -4,6 +4,7 @@ A list is not sealed; it holds addresses only (docs/FORMAT.md, "List"). Only its
 so that a list is a chain, never a tree or a circle that could be made to explode.
 """
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from itertools import accumulate
@@ -173,6 +174,7 @@ class Prefixes:
 
     def __init__(self, limit: int = 8192) -> None:
         self._known: OrderedDict[bytes, _List] = OrderedDict()
+        self._learning = threading.Lock()
         self._limit = limit
 
     def build(self, addresses: list[bytes], shared: int) -> Chained:
@@ -202,6 +204,7 @@ class Prefixes:
 
     def learn(self, learned: dict[bytes, _List]) -> None:
         """Takes in lists that a commit has made durable."""
-        self._known.update(learned)
-        while len(self._known) > self._limit:
-            self._known.popitem(last=False)
+        with self._learning:
+            self._known.update(learned)
+            while len(self._known) > self._limit:
+                self._known.popitem(last=False)

@@ -9,12 +9,14 @@ import heapq
 import mmap
 import os
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from blake3 import blake3
 
+from schemas.errors import UsageError
 from store.durable import make_folders, storage_errors
 
 _RECORD = 48
@@ -22,6 +24,8 @@ _HEAD = 64
 _MAGIC = b"LEDGER-PLACES-1\n"
 LARGE = 0xFFFF_FFFF
 """Stands as offset of a blob that lies in `blobs/`."""
+
+_A_DAY = 86_400
 
 
 class Place(NamedTuple):
@@ -35,91 +39,118 @@ class Place(NamedTuple):
 class Places:
     """Places of the blobs of packs 0 to `covered`; safe to share among threads.
 
+    Whoever looks up waits for nobody, not even for a table that is being written.
+
     Args:
         folder: where the segments lie; None to keep all in memory.
-
-    Attributes:
-        lock: to be held where several calls belong together.
-        resets: how often everything was forgotten.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self.covered = 0
-        self.lock = threading.RLock()
-        self.resets = 0
-        self._segments: list[_Segment] = []
-        self._new: dict[bytes, bytes] = {}
+        # New places and segments, replaced together: who looks up takes both as they were at one moment.
+        self._tables: tuple[dict[bytes, bytes], tuple[_Segment, ...]] = {}, ()
+        self._changing = threading.Lock()
+        self._saving = threading.Lock()
+        self._closed = False
         if folder is not None:
             self._load(folder)
 
     def add(self, cid: bytes, place: Place) -> None:
         """Takes in a place; the first place of a blob stays."""
-        with self.lock:
-            self._new.setdefault(cid, _pack(place))
+        with self._changing:
+            self._tables[0].setdefault(cid, _pack(place))
 
     def take(self, number: int, places: Iterable[tuple[bytes, Place]]) -> None:
-        """Takes in the places of all blobs of a pack."""
-        with self.lock:
+        """Takes in the places of all blobs of a pack, which is covered from now on if those before it are."""
+        with self._changing:
+            new, _ = self._tables
             for cid, place in places:
-                self._new.setdefault(cid, _pack(place))
-            if self.covered == number:
+                new.setdefault(cid, _pack(place))
+            if number == self.covered:
                 self.covered += 1
 
     def find(self, cid: bytes) -> Place | None:
-        """The place of a blob, or None."""
-        with self.lock:
-            record = self._new.get(cid)
-            if record is not None:
-                return _unpack(record)
-            for segment in self._segments:
-                found = segment.find(cid)
-                if found is not None:
-                    return found
-            return None
+        """The place of a blob, or None.
 
-    def save(self) -> None:
-        """Writes what is new as a segment, and merges small ones."""
-        with self.lock:
-            self._save()
+        Raises:
+            UsageError: the tables were closed.
+        """
+        new, segments = self._tables
+        record = new.get(cid)
+        if record is not None:
+            return _unpack(record)
+        for segment in segments:
+            found = segment.find(cid)
+            if found is not None:
+                return found
+        if self._closed:
+            raise UsageError("this ledger was closed", hint="open it again")
+        return None
 
-    def _save(self) -> None:
-        if self.folder is None or (not self._new and self._segments and self._segments[-1].end == self.covered):
+    def save(self, settle: Callable[[], None] | None = None) -> None:
+        """Writes what is new as a segment, and merges small ones; or leaves it to whoever is at it already.
+
+        Args:
+            settle: called when it is fixed what will be written, and before it is.
+        """
+        if not self._saving.acquire(blocking=False):
             return
+        try:
+            self._save(settle)
+        finally:
+            self._saving.release()
+
+    def _save(self, settle: Callable[[], None] | None) -> None:
+        with self._changing:
+            new, segments = self._tables
+            start, end = segments[-1].end if segments else 0, self.covered
+            if self.folder is None or self._closed or (not new and start == end):
+                return
+            saved = new.copy()
+        if settle is not None:
+            settle()
+        kept, count = list(segments), len(saved)
         with storage_errors(self.folder):
             make_folders(self.folder)
-            start = self._segments[-1].end if self._segments else 0
-            records: Iterator[bytes] = iter(sorted(cid + place for cid, place in self._new.items()))
-            count, merged = len(self._new), []
+            records: Iterator[bytes] = iter(sorted(cid + place for cid, place in saved.items()))
             # Geometric: a segment is merged once what comes after it is half its size.
-            while self._segments and len(self._segments[-1]) <= 2 * count:
-                last = self._segments.pop()
-                merged.append(last)
+            while kept and len(kept[-1]) <= 2 * count:
+                last = kept.pop()
                 start, count = last.start, count + len(last)
                 records = heapq.merge(last.records(), records)
-            self._segments.append(_write(self.folder, start, self.covered, records))
-            for segment in merged:
-                segment.drop(keep=self._segments[-1].path)
-        self._new.clear()
+            try:
+                written = _write(self.folder, start, end, records)
+            except FileNotFoundError:
+                # Somebody removed the cache meanwhile; what was read of it is still at hand.
+                return
+            with self._changing:
+                left = {cid: place for cid, place in new.items() if cid not in saved}
+                self._tables = left, (*kept, written)
+            for segment in segments[len(kept) :]:
+                segment.remove(keep=written.path)
+
+    def replace(self, right: "Places") -> None:
+        """Goes on with the places of others in memory; its own tables turned out to be wrong, and are removed."""
+        with self._saving:
+            with self._changing:
+                new, segments = self._tables
+                self._tables = new | right._tables[0], ()
+                self.covered = right.covered
+            for segment in segments:
+                segment.remove()
 
     def close(self) -> None:
-        """Gives the files back."""
-        with self.lock:
-            while self._segments:
-                self._segments.pop().close()
-
-    def reset(self) -> None:
-        """Forgets everything, the files too: they turned out to be wrong."""
-        with self.lock:
-            while self._segments:
-                self._segments.pop().drop()
-            self._new.clear()
-            self.covered = 0
-            self.resets += 1
+        """Gives the files back. What is asked for from now on is refused."""
+        with self._saving, self._changing:
+            self._closed = True
+            self._tables = {}, ()
 
     def _load(self, folder: Path) -> None:
         found = []
         with storage_errors(folder):
+            for path in folder.glob("*.tmp"):
+                _remove_old(path)
             for path in folder.glob("*.places"):
                 try:
                     segment = _Segment.open(path)
@@ -130,13 +161,15 @@ class Places:
                     path.unlink(missing_ok=True)
                 else:
                     found.append(segment)
-        # A crash between writing a merged segment and dropping its parts leaves both: the wider one counts.
+        segments = []
+        # A crash between writing a merged segment and removing its parts leaves both: the wider one counts.
         for segment in sorted(found, key=lambda s: (s.start, -s.end)):
             if segment.start == self.covered:
-                self._segments.append(segment)
+                segments.append(segment)
                 self.covered = segment.end
             else:
-                segment.drop()
+                segment.remove()
+        self._tables = {}, tuple(segments)
 
 
 def _pack(place: Place) -> bytes:
@@ -149,7 +182,10 @@ def _unpack(record: bytes) -> Place:
 
 
 class _Segment:
-    """One file: a head (magic, first and last pack, digest of the head), then records in order."""
+    """One file: a head (magic, first and last pack, digest of the head), then records in order.
+
+    Nobody closes it, as another thread may be looking something up: it goes with the last that holds it.
+    """
 
     def __init__(self, path: Path, start: int, end: int, data: mmap.mmap) -> None:
         self.path, self.start, self.end, self.data = path, start, end, data
@@ -187,11 +223,7 @@ class _Segment:
         for at in range(_HEAD, len(self.data), _RECORD):
             yield self.data[at : at + _RECORD]
 
-    def close(self) -> None:
-        self.data.close()
-
-    def drop(self, keep: Path | None = None) -> None:
-        self.close()
+    def remove(self, keep: Path | None = None) -> None:
         if self.path != keep:
             self.path.unlink(missing_ok=True)
 
@@ -218,3 +250,13 @@ def _write(folder: Path, start: int, end: int, records: Iterator[bytes]) -> _Seg
     if written is None:
         raise OSError("the table just written can't be read")
     return written
+
+
+def _remove_old(staged: Path) -> None:
+    """Removes what a crash left half written. By its age: its writer may live on another host, or share a number."""
+    try:
+        if staged.stat().st_mtime < time.time() - _A_DAY:
+            staged.unlink()
+    except FileNotFoundError:
+        # It was finished, or somebody else removed it.
+        pass

@@ -156,14 +156,18 @@ class Blob(NamedTuple):
         Raises:
             NotSound: it is too short or has another beginning (step 10).
         """
-        if len(data) < OVERHEAD + 256 or data[:4] != MAGIC:
-            raise NotSound("a blob is not in the format of sealed blobs", step=10)
-        return cls(data[:HEADER], data[HEADER:52], data[52:84], data[84:])
+        return cls(*_take_apart(data))
 
     @property
     def key_id(self) -> bytes:
         """The id of the data key that it was sealed under."""
         return self.header[4:]
+
+
+def _take_apart(data: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    if len(data) < OVERHEAD + 256 or data[:4] != MAGIC:
+        raise NotSound("a blob is not in the format of sealed blobs", step=10)
+    return data[:HEADER], data[HEADER:52], data[52:84], data[84:]
 
 
 def unseal(key: DataKey, data: bytes) -> bytes:
@@ -172,7 +176,7 @@ def unseal(key: DataKey, data: bytes) -> bytes:
     Raises:
         NotSound: it does not open, or is not what sealing would have made (step 10).
     """
-    header, siv, commitment, ciphertext = Blob.parse(data)
+    header, siv, commitment, ciphertext = _take_apart(data)
     if header[4:] != key.id:
         raise KeyUnusable(f"blob needs data key {header[4:].hex()}, not {key.id.hex()}")
     message = _open(key.blob_key(header, siv), header, commitment, ciphertext)

@@ -5,11 +5,13 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import msgspec
 import pytest
 
@@ -280,6 +282,65 @@ def test_processes_share_an_index_at_once(path: Path) -> None:
         assert child.returncode == 0, said
     with ledger.open(path) as log:
         check(log)
+
+
+def test_threads_do_not_write_to_each_others_staged_files(
+    path: Path, small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two logs of one process share the cache, as two processes do."""
+    staged: dict[str, set[int]] = {}
+    replace = os.replace
+
+    def noting(source: str | Path, target: str | Path) -> None:
+        staged.setdefault(str(source), set()).add(threading.get_ident())
+        replace(source, target)
+
+    def look() -> None:
+        with ledger.open(path) as log:
+            log.query("FROM runs")
+            barrier.wait()
+
+    with ledger.open(path) as log:
+        grow(log, random.Random(1), 20)
+    monkeypatch.setattr(segments.os, "replace", noting)
+    barrier = threading.Barrier(2)
+    threads = [threading.Thread(target=look) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    written = [threads for name, threads in staged.items() if "index-" in name]
+    assert written
+    assert all(len(threads) == 1 for threads in written)
+
+
+def test_no_segment_is_merged_away_under_another_threads_question(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"_ROWS": 1000, "_PACKS": 3, "_SMALL": 4}.items():
+        monkeypatch.setattr(segments, name, value)
+    asked = 0
+
+    def question(connection: duckdb.DuckDBPyConnection) -> int:
+        """As slow as it may be: meanwhile others append, ask, and would merge."""
+        nonlocal asked
+        asked += 1
+        for seed in range(6):
+            grow(log, random.Random(seed), 6)
+            log.query("FROM runs")
+        found = connection.execute("SELECT count(*) FROM entries").fetchone()
+        assert found is not None
+        return int(found[0])
+
+    with ledger.open(path) as log:
+        grow(log, random.Random(9), 4)
+        before = rows(log, "SELECT count(*) AS n FROM entries")[0]["n"]
+        few = len(files_in(path))
+        assert few
+        assert log._ask(question) == before
+        assert asked == 1
+        many = len(files_in(path))
+        assert many >= few + 8
+        check(log)
+        assert len(files_in(path)) < many, "merged as soon as nobody asks"
 
 
 def test_a_reader_is_right_after_somebody_removed_the_cache(path: Path, small: None) -> None:

@@ -1,6 +1,10 @@
 """Where blobs lie: tables that grow, merge, break, and are built again; never a wrong place."""
 
 import os
+import shutil
+import sys
+import threading
+import time
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -10,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.errors import UsageError
 from store.places import LARGE, Place, Places
 
 
@@ -68,7 +73,6 @@ def test_segments_are_merged_as_they_grow(folder: Path) -> None:
     for i in range(300):
         take(places, i, i + 1)
     assert len(files(folder)) < 10
-    assert len(places._segments) == len(files(folder))
     assert_holds(places, 300)
     assert_holds(Places(folder), 300)
 
@@ -262,6 +266,18 @@ def test_a_crash_while_writing_leaves_nothing_that_counts(folder: Path) -> None:
     assert_holds(places, 1110)
 
 
+def test_what_a_crash_left_half_written_is_removed_once_nobody_can_be_at_it(folder: Path) -> None:
+    three_segments(folder)
+    left, being_written = folder / "0000000003-0000000004.4711-1.tmp", folder / "0000000003-0000000004.4712-1.tmp"
+    for path in (left, being_written):
+        path.write_bytes(b"half a table")
+    then = time.time() - 2 * 86_400
+    os.utime(left, (then, then))
+    Places(folder)
+    assert not left.exists()
+    assert being_written.exists()
+
+
 def test_two_processes_on_one_cache_find_all_that_each_has_seen(folder: Path) -> None:
     three_segments(folder)
     one, two = Places(folder), Places(folder)
@@ -311,3 +327,149 @@ def test_any_order_of_saving_finds_all_that_is_covered(seed: int) -> None:
         assert [places.find(cid(i)) for i in range(covered)] == [place(i) for i in range(covered)]
         assert all(places.find(cid(i)) in (None, place(i)) for i in range(covered, known + 50))
         places.close()
+
+
+# Threads.
+
+
+def test_a_pack_counts_as_covered_only_after_those_before_it(folder: Path) -> None:
+    """What threads take in twice, or ahead of what is covered, is found; and never makes a gap look covered."""
+    places = Places(folder)
+    for number, covered in ((0, 1), (2, 1), (0, 1), (1, 2), (2, 3)):
+        places.take(number, [(cid(number), Place(number, 0, 1))])
+        assert places.covered == covered
+        assert places.find(cid(number)) == Place(number, 0, 1)
+
+
+def test_what_comes_while_a_table_is_written_is_neither_waited_with_nor_lost(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A merge writes all there is: commits look up and take in places meanwhile."""
+    places = Places(folder)
+    take(places, 0, 100, each=100)
+    places.take(1, [(cid(i), place(i)) for i in range(100, 200)])
+    done = threading.Event()
+
+    def meanwhile() -> None:
+        assert [places.find(cid(i)) for i in range(200)] == [place(i) for i in range(200)]
+        places.take(2, [(cid(i), place(i)) for i in range(200, 210)])
+        assert places.find(cid(205)) == place(205)
+        places.save()
+        done.set()
+
+    def slow(fd: int) -> None:
+        # Once: what this one starts may write as well.
+        monkeypatch.undo()
+        threading.Thread(target=meanwhile, daemon=True).start()
+        assert done.wait(10)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    places.save()
+    assert_holds(places, 210)
+    saved = Places(folder)
+    assert saved.covered == 2
+    assert_holds(saved, 200)
+    places.save()
+    assert_holds(Places(folder), 210)
+
+
+def test_what_a_table_speaks_of_is_fixed_before_it_is_settled(folder: Path) -> None:
+    """A pack that is taken in after the sync of the packs may still be lost to a power cut."""
+    places = Places(folder)
+    places.take(0, [(cid(0), place(0))])
+    places.save(lambda: places.take(1, [(cid(1), place(1))]))
+    assert_holds(places, 2)
+    saved = Places(folder)
+    assert saved.covered == 1
+    assert saved.find(cid(1)) is None
+
+
+@pytest.mark.parametrize("when", ["fsync", "replace"])
+def test_a_cache_that_somebody_removes_is_no_hindrance(
+    folder: Path, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`doctor --rebuild` in another process, or a merge of its own."""
+    places = Places(folder / "cache")
+    take(places, 0, 100)
+    places.take(10, [(cid(100), place(100))])
+    real = getattr(os, when)
+
+    def removing(*args: int | Path) -> None:
+        real(*args)
+        shutil.rmtree(folder / "cache")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, when, removing)
+        places.save()
+    assert_holds(places, 101)
+    take(places, 101, 300)
+    assert_holds(places, 300)
+    again = Places(folder / "cache")
+    assert again.covered in (0, 31)
+    assert_holds(again, 300 if again.covered else 0)
+
+
+def test_look_ups_are_right_while_tables_are_written_merged_and_made_again(folder: Path) -> None:
+    places, known, stop = Places(folder), 0, False
+    failed: list[str] = []
+
+    def look() -> None:
+        random = Random(0)
+        try:
+            while not stop:
+                i = random.randrange(known + 5)
+                sure = i < known
+                found = places.find(cid(i))
+                assert found == place(i) or (found is None and not sure), i
+        except Exception as error:
+            failed.append(repr(error))
+
+    threads = [threading.Thread(target=look) for _ in range(3)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for pack in range(80):
+            places.take(pack, [(cid(i), place(i)) for i in range(known, known + 5)])
+            known += 5
+            places.save()
+            if pack % 20 == 10:
+                right = Places(None)
+                for number in range(pack + 1):
+                    right.take(number, [(cid(i), place(i)) for i in range(5 * number, 5 * number + 5)])
+                places.replace(right)
+    finally:
+        stop = True
+        for thread in threads:
+            thread.join()
+        sys.setswitchinterval(interval)
+    assert failed == []
+    assert_holds(Places(folder), 400)
+
+
+def test_tables_that_are_made_again_keep_what_came_meanwhile(folder: Path) -> None:
+    three_segments(folder)
+    places, right = Places(folder), Places(None)
+    take(right, 0, 1110, each=400)
+    places.take(3, [(cid(i), place(i)) for i in range(1110, 1120)])
+    places.replace(right)
+    assert files(folder) == []
+    assert_holds(places, 1120)
+    assert places.covered == 3
+    places.take(3, [(cid(i), place(i)) for i in range(1110, 1120)])
+    places.save()
+    assert_holds(Places(folder), 1120)
+
+
+def test_after_closing_nothing_is_said_to_be_absent_and_nothing_is_written(folder: Path) -> None:
+    """Another thread may still read: an empty table would tell it that its blob is not there."""
+    before = {path: path.read_bytes() for path in three_segments(folder)}
+    places = Places(folder)
+    places.close()
+    with pytest.raises(UsageError, match="closed"):
+        places.find(cid(0))
+    places.take(3, [(cid(1110), place(1110))])
+    places.save()
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert_holds(Places(folder), 1110)

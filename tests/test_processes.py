@@ -10,13 +10,19 @@ from collections import defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from types import FrameType
 from typing import NamedTuple
 
 import pytest
 
 import ledger
+from ledger import govern, homes, state
 from schemas.entries import Prompt
+from schemas.errors import UsageError
+from store.datakeys import Keyring
 from store.durable import Disk
+from store.folder import Folder
+from store.places import Places
 from tests.support.machine import Place, new_ledger
 from tests.support.proof import Promise, assert_survived, why_not_sound, why_not_sound_elsewhere
 
@@ -308,6 +314,10 @@ def test_threads_read_what_others_append(place: Place) -> None:
             with pytest.raises(ledger.LedgerError, match="not in this ledger"):
                 log.read("artifact://" + f"{turn:064x}")
 
+        def entry(turn: int) -> None:
+            appended, _ = written[turn % len(written)]
+            assert getattr(log.entry(appended.index).entry, "content", "") == appended.address
+
         def entries(turn: int) -> None:
             known = {appended.index for appended, _ in list(written)}
             assert known <= {recorded.index for recorded in log.entries()}
@@ -328,7 +338,7 @@ def test_threads_read_what_others_append(place: Place) -> None:
         def receipt(turn: int) -> None:
             log.receipt(written[turn % len(written)][0].index)
 
-        looks = (read, unknown, entries, query, runs, find, receipt)
+        looks = (read, unknown, entry, entries, query, runs, find, receipt)
         threads = [threading.Thread(target=reading, args=(look,)) for look in looks]
         writers = [threading.Thread(target=appending, args=(name,)) for name in "ab"]
         for thread in threads + writers:
@@ -342,3 +352,163 @@ def test_threads_read_what_others_append(place: Place) -> None:
         assert failed == []
         assert len(written) == 121
     assert why_not_sound(place) == ""
+
+
+def test_no_thread_sees_a_state_between_two_packs(place: Place) -> None:
+    """At each line by which a pack is proven: as many leaves as the packs that are counted hold, no more."""
+    seen: set[tuple[int, int]] = set()
+
+    def look(frame: FrameType, event: str, argument: object) -> Callable[..., object]:
+        seen.add((reader.chain.state.packs, reader.chain.state.size))
+        return look
+
+    def enter(frame: FrameType, event: str, argument: object) -> Callable[..., object] | None:
+        return look if frame.f_code is state.State.prove.__code__ else None
+
+    with place.machine.here(), ledger.open(place.path) as log, ledger.open(place.path) as reader:
+        before = (reader.chain.state.packs, reader.chain.state.size)
+        log.run("r")
+        before_tracing = sys.gettrace()
+        sys.settrace(enter)
+        try:
+            reader.catch_up()
+        finally:
+            sys.settrace(before_tracing)
+        assert seen == {before}
+        assert reader.chain.state.size > before[1]
+
+
+def test_a_damaged_table_of_places_is_made_again_once_for_all_threads(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is told that his content is missing while another makes the table again, nor is it made for strangers."""
+    made_again: list[Places] = []
+    replace = Places.replace
+
+    def counting(places: Places, right: Places) -> None:
+        made_again.append(right)
+        time.sleep(0.05)
+        replace(places, right)
+
+    with place.machine.here():
+        with ledger.open(place.path) as log:
+            names = {f"run {number}" for number in range(5)}
+            written = [(log.run(name).artifact(name, name=name).address, name.encode()) for name in names]
+            assert log.read(written[0][0]) == written[0][1]
+        for table in homes.cache(log.origin).rglob("*.places"):
+            data = bytearray(table.read_bytes())
+            for at in range(64 + 32 + 11, len(data), 48):
+                data[at] ^= 1
+            table.write_bytes(data)
+        monkeypatch.setattr(Places, "replace", counting)
+        with ledger.open(place.path) as log:
+
+            def look(number: int) -> None:
+                if number % 2:
+                    assert [log.read(address) for address, _ in written] == [content for _, content in written]
+                else:
+                    assert {run.name for run in log.runs()} >= names
+
+            assert together(6, look) == []
+            for number in range(3):
+                with pytest.raises(ledger.LedgerError, match="not in this ledger"):
+                    log.read(f"artifact://{number:064x}")
+    assert len(made_again) == 1
+
+
+def test_nobody_relies_on_a_pack_whose_sync_has_not_returned(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads settle what another process committed: both must wait for the one sync, and learn if it fails."""
+    began, go_on, went_on = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(folder: Folder, name: str) -> None:
+        began.set()
+        assert go_on.wait(10)
+
+    def failing(folder: Folder, name: str) -> None:
+        raise ledger.LedgerError("the disk failed")
+
+    with place.machine.here(), ledger.open(place.path) as other, ledger.open(place.path) as log:
+
+        def second() -> None:
+            log.chain.settle()
+            went_on.set()
+
+        other.run("another's")
+        log.catch_up()
+        monkeypatch.setattr(Folder, "sync", failing)
+        for _ in range(2):
+            with pytest.raises(ledger.LedgerError, match="the disk failed"):
+                log.chain.settle()
+        monkeypatch.setattr(Folder, "sync", slow)
+        threads = [threading.Thread(target=log.chain.settle), threading.Thread(target=second)]
+        threads[0].start()
+        assert began.wait(10)
+        threads[1].start()
+        assert not went_on.wait(0.2)
+        go_on.set()
+        for thread in threads:
+            thread.join()
+        monkeypatch.undo()
+    assert went_on.is_set()
+
+
+def test_a_reader_goes_on_when_somebody_else_was_revoked_meanwhile(place: Place, tmp_path: Path) -> None:
+    """What is written after that needs a root which the reader has not seen."""
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    recipient = key.with_suffix(".pub").read_text()
+    with place.machine.here(), ledger.open(place.path) as log, ledger.open(place.path) as reader:
+        govern.grant(log, recipient)
+        before = log.run("before").artifact("before").address
+        assert reader.read(before) == b"before"
+        govern.revoke(log, recipient)
+        after = log.run("after").artifact("after").address
+        assert reader.read(after) == b"after"
+        assert reader.read(before) == b"before"
+
+
+def test_threads_that_can_not_read_share_one_key_for_a_run(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An erasure must know every key that this process has used."""
+    make = Keyring.make
+
+    def slow(keyring: Keyring, *args: object) -> object:
+        time.sleep(0.02)
+        return make(keyring, *args)  # type: ignore[arg-type]
+
+    with place.machine.here():
+        with ledger.open(place.path) as log:
+            run = log.run("shared").id
+            known = set(log.folder.list("keys/data"))
+        monkeypatch.setattr(Keyring, "make", slow)
+        with ledger.open(place.path, identity="file:/nowhere") as log:
+            log.blobs.keyring.identity = ""
+            assert together(8, lambda number: log.resume(run).artifact(f"{number}") and None) == []
+            assert len(set(log.folder.list("keys/data")) - known) == 1
+
+
+@pytest.mark.parametrize("turn", range(3))
+def test_who_reads_while_a_log_is_closed_is_told_so_and_spoils_nothing(place: Place, turn: int) -> None:
+    with place.machine.here():
+        with ledger.open(place.path) as log:
+            written = [(log.run(f"{n}").artifact(f"{n}").address, f"{n}".encode()) for n in range(20)]
+        log = ledger.open(place.path)
+        ended: list[BaseException] = []
+
+        def look(number: int) -> None:
+            if number == 0:
+                time.sleep(0.02)
+                log.close()
+                return
+            try:
+                for _ in range(100):
+                    for address, content in written:
+                        assert log.read(address) == content
+                    assert len(log.runs()) == 20
+            except UsageError as error:
+                ended.append(error)
+
+        assert together(4, look) == []
+        assert {str(error).splitlines()[0] for error in ended} == {"this ledger was closed"}
+        with ledger.open(place.path) as log:
+            assert [log.read(address) for address, _ in written] == [content for _, content in written]
+            assert log._places_made_again is False

@@ -128,10 +128,6 @@ def each(
 
 def serve(task: type[T], do: Callable[[T], object]) -> None:
     """The worker's side: answers until the pipe ends."""
-    import gc
-
-    # What a task makes holds no circles, and is many small objects: looking through them costs a twentieth.
-    gc.disable()
     decoder, encoder = msgspec.msgpack.Decoder(task), msgspec.msgpack.Encoder()
     while data := receive(sys.stdin.buffer):
         try:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -50,6 +50,7 @@ class Log(log.Log):
         super().__init__(*args, **named)
         self._index: Segments | None = None
         self._indexing = threading.Lock()
+        self._asking = 0
 
     def query(self, sql: str) -> "pa.Table":
         """Asks the index: one SELECT over the views `entries runs calls blobs approvals`.
@@ -149,21 +150,24 @@ class Log(log.Log):
             "autoload_known_extensions": "false",
             "temp_directory": "",
         }
-        connection = duckdb.connect(":memory:", config=settings)
-        try:
+        with closing(duckdb.connect(":memory:", config=settings)) as connection:
             with self._indexing:
                 if self._index is None:
                     home = homes.cache(self.origin) / self.chain.state.owner.key_id.hex()
                     self._index = Segments(home, self.folder)
                 index = self._index
-                index.catch_up(self.chain.state.packs)
+                # No segment is merged away that another thread's question still reads.
+                index.catch_up(self.chain.state.packs, merge=not self._asking)
                 _define(connection, index)
-            connection.execute("SET allowed_directories = [" + _quoted(str(index.home)) + "]")
-            connection.execute("SET enable_external_access = false")
-            connection.execute("SET lock_configuration = true")
-            yield connection
-        finally:
-            connection.close()
+                self._asking += 1
+            try:
+                connection.execute("SET allowed_directories = [" + _quoted(str(index.home)) + "]")
+                connection.execute("SET enable_external_access = false")
+                connection.execute("SET lock_configuration = true")
+                yield connection
+            finally:
+                with self._indexing:
+                    self._asking -= 1
 
 
 def _define(connection: "duckdb.DuckDBPyConnection", index: "Segments") -> None:

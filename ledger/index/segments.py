@@ -7,11 +7,12 @@ version is dropped and built again.
 
 import os
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import pyarrow as pa
@@ -75,11 +76,14 @@ ENTRIES = pa.schema(
 BLOBS = pa.schema([("cid", pa.binary(32)), ("pack", pa.int64()), ("size", pa.int64()), ("outside", pa.bool_())])
 
 
+_REPEATED = {"entries": ["kind", "run", "stage", "lane", "task", "model", "status", "of"], "blobs": False}
+"""Columns that are worth a dictionary; looking for repetition in digests costs more than it saves."""
+
 _NAME = re.compile(r"(entries|blobs)-([0-9]{10})-([0-9]{10})-([0-9a-f]{32})\.parquet")
 
 
 class Segments:
-    """The index of one log.
+    """The index of one log. Threads that share it take turns; others and other processes may have their own.
 
     Args:
         home: folder in the reader's cache.
@@ -103,11 +107,12 @@ class Segments:
         self._tail_from = self._tail_to = 0
         self._checked: set[str] = set()
 
-    def catch_up(self, packs: int) -> None:
+    def catch_up(self, packs: int, *, merge: bool = True) -> None:
         """Takes in the packs that are not indexed yet.
 
         Args:
             packs: how many are proven.
+            merge: whether small segments may become one, which removes them.
         """
         covered = self._choose(packs)
         if covered != self._tail_from or self._tail_to > packs:
@@ -122,7 +127,8 @@ class Segments:
                 self.blobs.append(self._put("blobs", self._tail_from, end, self.tail_blobs))
                 self.tail_entries, self.tail_blobs = ENTRIES.empty_table(), BLOBS.empty_table()
                 self._tail_from = end
-        self._merge()
+        if merge:
+            self._merge()
 
     def _choose(self, packs: int) -> int:
         """Chooses whole segments without gaps from 0; returns where they end. Damaged ones are removed."""
@@ -156,7 +162,7 @@ class Segments:
 
     def _put(self, what: str, start: int, end: int, table: pa.Table) -> str:
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd", compression_level=1)
+        pq.write_table(table, sink, compression="zstd", compression_level=1, use_dictionary=_REPEATED[what])
         data = sink.getvalue().to_pybytes()
         path = self.home / f"{what}-{start:010d}-{end:010d}-{blake3(data).hexdigest(16)}.parquet"
         with storage_errors(self.home):
@@ -165,7 +171,7 @@ class Segments:
             except FileExistsError:
                 self.home.unlink()
                 self.home.mkdir(mode=0o700)
-            staged = self.home / f".{os.getpid()}.{what}"
+            staged = self.home / f".{os.getpid()}-{threading.get_ident()}.{what}"
             staged.write_bytes(data)
             os.replace(staged, path)
         self._checked.add(path.name)
@@ -233,8 +239,15 @@ def _entries(lines: list[bytes], indexes: list[int], numbers: list[int]) -> pa.T
         elif field.name == "time":
             columns.append(_times(values.get("time", ()), field.type))
         else:
-            columns.append(pa.array(values.get(field.name, ()), field.type))
+            columns.append(_column(values.get(field.name, ()), field.type))
     return pa.table(columns, schema=ENTRIES)
+
+
+def _column(values: Sequence[Any], type: pa.DataType) -> pa.Array:
+    # Most members are empty, or the same, in a whole stretch of entries.
+    if values and values.count(values[0]) == len(values):
+        return pa.repeat(pa.scalar(values[0], type), len(values))
+    return pa.array(values, type)
 
 
 def _times(texts: Sequence[str], type: pa.DataType) -> pa.Array:
