@@ -115,10 +115,11 @@ class Publisher:
             tmp = Path(folder.at("tmp"))
             with storage_errors(tmp):
                 tmp.mkdir(mode=0o700, exist_ok=True)
-            self.chain.settle()
             with pins.locked(tmp / "publisher.lock"):
                 with self.lock:
                     head = self.chain.head
+                # After the head is fixed: nothing that it covers may be lost alone.
+                self.chain.settle()
                 self._builder = publish(folder, self.chain, self.log, self._builder, head)
         self._pin()
         self._last = time.monotonic()

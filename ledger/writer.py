@@ -73,10 +73,11 @@ class Writer:
             if not is_run_id(run):
                 raise NotFound(f"not a run id: {run[:60]!r}", hint="`ledger log` lists runs")
             raise RunClosed(f"run {run} is not open", hint="it finished, was erased, or never started in this ledger")
-        if run not in self._keys:
+        key = self._keys.get(run)
+        if key is None:
             recipient = self.chain.state.readable().note.recipient
-            self._keys[run] = self.blobs.keyring.to_write(run_key_id(run), found.key, recipient)
-        return self._keys[run]
+            key = self._keys[run] = self.blobs.keyring.to_write(run_key_id(run), found.key, recipient)
+        return key
 
     def project_key(self) -> DataKey:
         """The data key that runs share."""

@@ -68,8 +68,9 @@ class Disk:
 
     def close(self) -> None:
         """Gives the handles of folders back."""
-        while self._folders:
-            os.close(self._folders.popitem()[1])
+        with self._lock:
+            while self._folders:
+                os.close(self._folders.popitem()[1])
 
     def write(self, path: str, data: bytes) -> None:
         """Creates a file with these bytes and syncs it. It must not exist."""
