@@ -162,7 +162,7 @@ class Log:
             # The tables of places are a cache: before the ledger is blamed, they are made again, once.
             if made_again:
                 raise
-        self._make_places_again()
+        self.make_places_again()
         return self.blobs.read(address)
 
     def entries(self, run: str | Run | None = None) -> Iterator[Recorded]:
@@ -265,7 +265,7 @@ class Log:
             self._place_all(self.places)
         self.places.save(self.chain.settle)
 
-    def _make_places_again(self) -> None:
+    def make_places_again(self) -> None:
         """Makes the tables of places from the packs; whoever reads goes on with the old ones until then."""
         with self._placing:
             if not self._places_made_again:

@@ -523,3 +523,23 @@ def test_every_key_that_was_erased_has_its_tombstone(told: Told, blind: Place) -
         assert not judged(told.place.path, told.place.trust.owner).sound
         object_of(told, bytes.fromhex(id)).write_bytes(tombstone(ORIGIN, index))
     is_sound(told)
+
+
+def test_a_damaged_cache_hides_no_key_from_an_erasure(told: Told, blind: Place) -> None:
+    """Places are a cache: that a blob is not found there must not leave its key alive."""
+    with blind.machine.here(), ledger.open(blind.path) as log:
+        added = log.resume(told.run).artifact(SECRET).address
+    with ledger.open(told.place.path) as log:
+        assert log.read(added) == SECRET
+    tables = list(homes.cache(ORIGIN).rglob("*.places"))
+    assert tables
+    for table in tables:
+        table.write_bytes(table.read_bytes()[:64].ljust(table.stat().st_size, b"\0"))
+    with ledger.open(told.place.path) as log:
+        index, count = erase(log, told.run)
+        found = log.entry(index).entry
+    assert isinstance(found, Erasure)
+    assert count == len(found.keys) == 2
+    with ledger.open(told.place.path) as log:
+        unreadable(log, [*told.gone, added])
+    is_sound(told)
