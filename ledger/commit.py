@@ -201,11 +201,11 @@ class Committer:
                 # What the next pack builds on must not be lost alone: its writer may have died before its own sync.
                 self.chain.settle()
                 self.chain.check_last()
-                data = self._build(group)
+                data, made = self._build(group)
                 trial = self.chain.state.copy()
                 number = trial.packs
                 try:
-                    proven = trial.prove(pack.parse(data))
+                    proven = trial.prove(pack.parse(data), made)
                 except NotSound as error:
                     # What nobody could prove must not be committed: it would end the log for everybody.
                     what = f"{self.author.name} may not write here: {error.what}"
@@ -276,7 +276,10 @@ class Committer:
                     self._check_prompt(entry)
                 elif position in draft.answers:
                     entry = msgspec.structs.replace(entry, to=first + draft.answers[position])
-            leaves.append(encode(msgspec.structs.replace(entry, step=step) if step else entry))
+            if step:
+                # The draft's own, and not yet anybody else's: a copy would be checked all over again.
+                msgspec.structs.force_setattr(entry, "step", step)
+            leaves.append(encode(entry))
             steps.append(step)
         return steps, leaves
 
@@ -314,13 +317,13 @@ class Committer:
                     large[cid] = size
         return list(inside.values()), list(large.items())
 
-    def _build(self, group: _Group) -> bytes:
+    def _build(self, group: _Group) -> tuple[bytes, batch.Made]:
         state = self.chain.state
         frontier = state.frontier.copy()
         frontier.extend([leaf_hash(leaf) for leaf in group.leaves])
         head = Head(frontier.size, frontier.root())
         signature = batch.sign(state.origin, head, len(group.leaves), self.author)
-        return pack.build(
+        data = pack.build(
             state.packs,
             state.size,
             state.trailer,
@@ -331,6 +334,7 @@ class Committer:
             group.large,
             [*group.leaves, signature],
         )
+        return data, batch.Made(signature, self.author.verifier)
 
     def _acknowledge(self, group: _Group, state: State, proven: Proven) -> None:
         first = proven.pack.size

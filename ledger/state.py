@@ -127,8 +127,11 @@ class State:
             raise NotSound("the log has no statement of keys by its owner", step=5)
         return self.keys
 
-    def prove(self, pack: Pack) -> Proven:
+    def prove(self, pack: Pack, made: batch.Made | None = None) -> Proven:
         """Takes in the next pack, or leaves the state as it was and raises.
+
+        Args:
+            made: the signature leaf of a pack that this process is about to create.
 
         Raises:
             NotSound: the pack does not continue this log (steps 2 to 5), naming the place.
@@ -165,7 +168,7 @@ class State:
             try:
                 count = position - signed - 1
                 head = Head(index, frontier.root())
-                author = batch.check(raw, self.origin, head, count, trust.authors_at(index))
+                author = batch.check(raw, self.origin, head, count, trust.authors_at(index), made)
             except NotSound as error:
                 raise at(pack, position, error) from None
             batches.append(Batch(index, author.name, count))

@@ -275,7 +275,7 @@ def decode(raw: bytes) -> "Known | Uninterpreted":
     why = "is not in its only spelling"
     try:
         entry: Known = _decoder.decode(raw)
-        if _encoder.encode(entry) == raw and _has_its_place(entry) and len(raw) <= MAX_ENTRY:
+        if _encoder.encode(entry) == raw and len(raw) <= MAX_ENTRY and entry.time.tzinfo is UTC and _has_place(entry):
             return entry
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         why = f"does not parse: {error}"
@@ -288,10 +288,8 @@ def decode(raw: bytes) -> "Known | Uninterpreted":
     return _decode_unknown(kind, raw)
 
 
-def _has_its_place(entry: Known) -> bool:
-    """Whether run and step are both there, or neither is and the kind allows that; and run ids and time are such."""
-    if entry.time.tzinfo is not UTC:
-        return False
+def _has_place(entry: Known) -> bool:
+    """Whether run and step are both there, or neither is and the kind allows that; and run ids are such."""
     if entry.run:
         return entry.step > 0 and is_run_id(entry.run)
     return not entry.step and type(entry) not in _OF_A_RUN

@@ -72,7 +72,7 @@ class Blobs:
         """
         if isinstance(content, bytes) and len(content) <= MAX_PIECE and not request:
             sealed = seal(key, content)
-            inside, outside = self._divide([sealed])
+            inside, outside = ([sealed], []) if len(sealed.data) < INLINE else self._divide([sealed])
             return Prepared(address(sealed.cid), key.digest(content), inside, outside, {}, key)
         shared = 0
         if isinstance(content, bytes):

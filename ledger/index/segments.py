@@ -56,7 +56,7 @@ class Row(msgspec.Struct, gc=False):
 
 
 _decoder = msgspec.json.Decoder(Row)
-_columns = attrgetter(*Row.__struct_fields__)
+_MEMBERS = {name: attrgetter(name) for name in Row.__struct_fields__}
 
 ENTRIES = pa.schema(
     [
@@ -231,15 +231,16 @@ def _entries(lines: list[bytes], indexes: list[int], numbers: list[int]) -> pa.T
         # An entry of another version may use a member's name for something else.
         rows = [_row(line) for line in lines]
     rows = [row if row.kind in KINDS else _row(line) for row, line in zip(rows, lines, strict=True)]
-    values = dict(zip(Row.__struct_fields__, zip(*map(_columns, rows), strict=True), strict=True)) if rows else {}
+    # Member by member: a tuple for each row would be 100,000 objects for the collector to look through.
+    values = {name: list(map(member, rows)) for name, member in _MEMBERS.items()}
     columns = []
     for field in ENTRIES:
         if field.name in ("index", "pack"):
             columns.append(pa.array(indexes if field.name == "index" else numbers, field.type))
         elif field.name == "time":
-            columns.append(_times(values.get("time", ()), field.type))
+            columns.append(_times(values["time"], field.type))
         else:
-            columns.append(_column(values.get(field.name, ()), field.type))
+            columns.append(_column(values[field.name], field.type))
     return pa.table(columns, schema=ENTRIES)
 
 
