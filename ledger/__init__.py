@@ -34,13 +34,28 @@ def _check_neighbours() -> None:
 _check_neighbours()
 
 __all__ = [
+    "Ambiguous",
     "Appended",
+    "CannotTell",
+    "Erased",
     "Item",
+    "KeyUnusable",
     "LedgerError",
     "Log",
+    "Malformed",
+    "Missing",
+    "NotFound",
+    "NotOurs",
+    "NotSound",
+    "OutcomeUnknown",
     "Report",
+    "RolledBack",
     "Run",
+    "RunClosed",
+    "StorageFailed",
+    "TooLarge",
     "TrustRoot",
+    "UsageError",
     "__version__",
     "aio",
     "init",
@@ -57,7 +72,24 @@ if TYPE_CHECKING:
     from ledger.drafts import Item
     from ledger.index.reader import Log
     from ledger.run import Run
-    from schemas.errors import LedgerError
+    from schemas.errors import (
+        Ambiguous,
+        CannotTell,
+        Erased,
+        KeyUnusable,
+        LedgerError,
+        Malformed,
+        Missing,
+        NotFound,
+        NotOurs,
+        NotSound,
+        OutcomeUnknown,
+        RolledBack,
+        RunClosed,
+        StorageFailed,
+        TooLarge,
+        UsageError,
+    )
     from schemas.trust import TrustRoot
 
     open = Log.open
@@ -65,7 +97,6 @@ if TYPE_CHECKING:
 _PLACES = {
     "Appended": ("ledger.commit", "Appended"),
     "Item": ("ledger.drafts", "Item"),
-    "LedgerError": ("schemas.errors", "LedgerError"),
     "Log": ("ledger.index.reader", "Log"),
     "Report": ("ledger.audit.report", "Report"),
     "Run": ("ledger.run", "Run"),
@@ -74,14 +105,15 @@ _PLACES = {
     "open": ("ledger.index.reader", "Log.open"),
     "verify": ("ledger.audit.subject", "check"),
 }
+_ERRORS = frozenset(__all__) - _PLACES.keys() - {"__version__", "aio"}
 
 
 def __getattr__(name: str) -> Any:
     if name == "aio":
         return importlib.import_module("ledger.aio")
-    if name not in _PLACES:
+    if name not in _PLACES and name not in _ERRORS:
         raise AttributeError(f"module 'ledger' has no attribute {name!r}")
-    module, path = _PLACES[name]
+    module, path = _PLACES.get(name, ("schemas.errors", name))
     found: Any = importlib.import_module(module)
     for part in path.split("."):
         found = getattr(found, part)

@@ -1,9 +1,10 @@
 """What a run appends, prepared but not committed: the same for threads and for asyncio."""
 
 import base64
-from datetime import datetime
+import math
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -12,7 +13,7 @@ from ledger.state import Recorded, State, check_approval
 from ledger.writer import Writer
 from policies import sshsig
 from schemas.entries import Approval, Artifact, Prompt, Response, RunFinished, RunStarted
-from schemas.errors import LedgerError, Malformed, NotSound
+from schemas.errors import LedgerError, Malformed, NotSound, TooLarge, UsageError
 from schemas.ids import new_run_id
 from store.blobs import Prepared
 from store.seal import DataKey
@@ -48,14 +49,48 @@ class Detail(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str = ""
 
 
+MAX_TEXT = 10_000
+"""Characters of a name, a media type or a reason."""
+
+
+def _check(item: Item) -> None:
+    """Refuses what no type checker has kept away."""
+    if not isinstance(item, Item):
+        raise UsageError(f"not an item to append: {type(item).__name__}", hint="ledger.Item(kind=…, content=…)")
+    if item.kind not in _KINDS:
+        raise UsageError(f"no such kind: {str(item.kind)[:60]!r}", hint=", ".join(_KINDS))
+    if not isinstance(item.to, int):
+        raise UsageError("a response answers the index of a prompt", hint="to: what `prompt` returned")
+    if item.time is not None and (not isinstance(item.time, datetime) or item.time.utcoffset() is None):
+        raise UsageError("a time without zone says nothing", hint="datetime.now(UTC), or .astimezone()")
+
+
+_KINDS = get_args(Kind)
+
+
+def _is_finite(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    return not isinstance(value, list | tuple) or all(map(_is_finite, value))
+
+
 def _bytes(content: Content) -> bytes | Path:
     if isinstance(content, bytes | Path):
         return content
+    if not isinstance(content, str | dict):
+        raise UsageError(
+            f"a content can't be of type {type(content).__name__}",
+            hint="text, bytes, a dictionary that JSON can hold, or a Path",
+        )
     try:
+        if not _is_finite(content):
+            raise Malformed("content is no JSON: a number is not finite", hint="JSON has neither NaN nor infinity")
         return content.encode() if isinstance(content, str) else msgspec.json.encode(content)
     except UnicodeEncodeError:
         raise Malformed("a text holds what is no character", hint="give it as bytes") from None
-    except (TypeError, msgspec.MsgspecError) as error:
+    except (TypeError, RecursionError, msgspec.MsgspecError) as error:
         raise Malformed(f"content is no JSON: {error}", hint="text, bytes, a file, or what JSON can hold") from None
 
 
@@ -80,7 +115,7 @@ class Drafts:
     def _common(self, time: datetime | None = None) -> dict[str, Any]:
         return {
             "v": 1,
-            "time": time or self.writer.clock(),
+            "time": time.astimezone(UTC) if time else self.writer.clock(),
             "run": self.run,
             "stage": self.stage,
             "lane": self.lane,
@@ -91,6 +126,12 @@ class Drafts:
     def _detail(self, key: DataKey, detail: Detail) -> list[Prepared]:
         if detail == Detail():
             return []
+        for text in msgspec.structs.astuple(detail):
+            if not isinstance(text, str):
+                raise UsageError(f"a name or reason is text, not {type(text).__name__}")
+            if len(text) > MAX_TEXT:
+                what = f"a name or reason of {len(text):,} characters; the limit is {MAX_TEXT:,}"
+                raise TooLarge(what, hint="put what is long into content, which may have gigabytes")
         return [self.writer.blobs.prepare(key, bytes(_bytes(msgspec.to_builtins(detail))))]
 
     def start(self, name: str) -> Draft:
@@ -114,6 +155,7 @@ class Drafts:
         contents: list[Prepared] = []
         addresses: list[str] = []
         for item in items:
+            _check(item)
             if item.kind == "approval":
                 entry, prepared = self._approval(key, item)
                 contents.append(prepared)

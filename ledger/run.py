@@ -8,7 +8,7 @@ from typing import Literal, Self
 from ledger.commit import Appended
 from ledger.drafts import Content, Drafts, Item
 from ledger.writer import Writer
-from schemas.errors import LedgerError
+from schemas.errors import LedgerError, UsageError
 
 _CHUNK = 1024
 _BYTES = 32 << 20
@@ -61,7 +61,7 @@ class Run:
         Args:
             to: what `prompt` returned.
         """
-        return self._one(Item(kind="response", content=content, to=to.index if to else 0))
+        return self._one(Item(kind="response", content=content, to=index_of(to)))
 
     def artifact(self, source: Content, *, name: str = "", media_type: str = "") -> Appended:
         """Appends a file or other data that the run read or made.
@@ -120,7 +120,8 @@ def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
     chunk: list[Item] = []
     size = 0
     for item in items:
-        weight = len(item.content) if isinstance(item.content, str | bytes) else _LARGE
+        content = getattr(item, "content", None)
+        weight = len(content) if isinstance(content, str | bytes) else _LARGE
         if chunk and (len(chunk) == _CHUNK or size + weight > _BYTES):
             yield chunk
             chunk, size = [], 0
@@ -128,6 +129,15 @@ def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
         size += min(weight, _LARGE)
     if chunk:
         yield chunk
+
+
+def index_of(to: Appended | None) -> int:
+    """The prompt that a response answers; 0 where none is named."""
+    if to is None:
+        return 0
+    if not isinstance(to, Appended):
+        raise UsageError("a response answers a prompt", hint="to: what `prompt` returned")
+    return to.index
 
 
 def name_of(source: Content) -> str:

@@ -97,3 +97,14 @@ def test_many_at_once_in_order(path: Path) -> None:
             return [a.step for a in done]
 
     assert asyncio.run(main()) == list(range(2, 1502))
+
+
+def test_what_is_no_content_is_refused(path: Path) -> None:
+    async def main() -> None:
+        async with await ledger.aio.open(path) as log, await log.run("r") as run:
+            for wrong in (run.prompt(None), run.response("x", to=5), run.append_many(["x"])):  # type: ignore[arg-type,list-item]
+                with pytest.raises(ledger.UsageError):
+                    await wrong
+
+    asyncio.run(main())
+    assert ledger.verify(path).sound

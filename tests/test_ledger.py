@@ -3,7 +3,10 @@
 import json
 import os
 import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -164,7 +167,7 @@ def test_a_growing_conversation_costs_what_is_new(path: Path) -> None:
 
 
 def test_init_refuses_a_folder_in_use(path: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="in use"):
+    with pytest.raises(UsageError, match="is a ledger already"):
         ledger.init(path)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").touch()
@@ -212,3 +215,53 @@ def test_items_that_overfill_a_pack_together_are_spread_over_several(path: Path)
         assert log.read(appended[-1].address) == items[-1].content
     assert max(p.stat().st_size for p in (path / "packs").rglob("*.pack")) < 64 << 20
     assert ledger.verify(path).sound
+
+
+def test_what_is_no_content_is_refused_before_it_is_written(path: Path) -> None:
+    with ledger.open(path) as log, log.run() as run:
+        before = log.chain.state.size
+        wrong: list[Callable[[Any], object]] = [
+            lambda run: run.prompt(None),
+            lambda run: run.prompt(5),
+            lambda run: run.prompt(["x"]),
+            lambda run: run.prompt({"a": float("nan")}),
+            lambda run: run.artifact({"a": [{"b": float("inf")}]}),
+            lambda run: run.artifact({"a": object()}),
+            lambda run: run.artifact(b"x", name=5),
+            lambda run: run.artifact(b"x", media_type=b"x"),
+            lambda run: run.prompt("x", model=5),
+            lambda run: run.response("x", to=5),
+            lambda run: run.response("x", to="5"),
+            lambda run: run.append_many(["x"]),
+            lambda run: run.append_many([None]),
+            lambda run: run.append_many([ledger.Item(kind="other", content="x")]),  # type: ignore[arg-type]
+            lambda run: run.append_many([ledger.Item(kind="response", content="x", to="5")]),  # type: ignore[arg-type]
+            lambda run: run.append_many([ledger.Item(kind="prompt", content="x", time=datetime(2026, 1, 1))]),
+            lambda run: run.append_many([ledger.Item(kind="prompt", content="x", time="now")]),  # type: ignore[arg-type]
+            lambda run: run.finish(reason=5),
+            lambda run: run.finish("odd"),
+            lambda run: log.run(5),  # type: ignore[arg-type]
+        ]
+        for number, append in enumerate(wrong):
+            with pytest.raises(ledger.UsageError):
+                append(run)
+            assert log.chain.state.size == before, number
+    assert ledger.verify(path).sound
+
+
+def test_a_time_of_any_zone_is_recorded_in_utc(path: Path) -> None:
+    there = datetime(2026, 1, 1, 12, tzinfo=timezone(timedelta(hours=5)))
+    with ledger.open(path) as log, log.run() as run:
+        [done] = run.append_many([ledger.Item(kind="prompt", content="x", time=there)])
+        assert log.entry(done.index).raw.startswith(b'{"kind":"prompt","v":1,"time":"2026-01-01T07:00:00Z"')
+
+
+def test_every_error_can_be_caught_by_its_name(path: Path) -> None:
+    from schemas import errors
+
+    for name, found in vars(errors).items():
+        if isinstance(found, type) and issubclass(found, errors.LedgerError):
+            assert getattr(ledger, name) is found
+            assert name in ledger.__all__
+    with pytest.raises(ledger.NotFound):
+        ledger.open(path / "nowhere")
