@@ -2,9 +2,10 @@
 
 import os
 import re
+import shlex
 from pathlib import Path
 
-from schemas.errors import NotFound, NotOurs, NotSound
+from schemas.errors import CannotTell, Malformed, NotFound, NotOurs, NotSound, StorageFailed
 from schemas.ids import check_origin
 from store.folder import Folder
 
@@ -27,16 +28,39 @@ def locate(where: str | Path | None) -> Path:
     named = where or os.environ.get("LEDGER")
     if named:
         path = Path(named)
-        if not (path / SETTINGS).is_file() and (path / FOLDER / SETTINGS).is_file():
+        if not _is_ledger(path) and _is_ledger(path / FOLDER):
             path /= FOLDER
-        if not path.exists():
+        if not os.path.exists(path):
             raise NotFound(f"no ledger at {path}", hint="check the path, or make one: ledger init PATH")
         return path
     here = Path.cwd()
     for folder in (here, *here.parents):
-        if (folder / FOLDER / SETTINGS).is_file():
+        if _is_ledger(folder / FOLDER):
             return folder / FOLDER
     raise NotFound("no ledger here or above", hint="make one: ledger init")
+
+
+def _is_ledger(path: Path) -> bool:
+    try:
+        return (path / SETTINGS).is_file()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> StorageFailed:
+    why = os.strerror(error.errno or 0).lower()
+    try:
+        owner = path.stat().st_uid
+    except OSError:
+        return StorageFailed(f"{path} can't be read: {why}", hint="check who may read the folders above it")
+    if owner == os.geteuid():
+        return StorageFailed(
+            f"{path}, which is yours, can't be read: {why}", hint=f"chmod u+rwx {shlex.quote(str(path))}"
+        )
+    return StorageFailed(
+        f"{path}, which belongs to user {owner}, can't be read: {why}",
+        hint="ask for a copy, or name your own by --ledger",
+    )
 
 
 def read_origin(folder: Folder) -> str:
@@ -44,7 +68,8 @@ def read_origin(folder: Folder) -> str:
 
     Raises:
         NotFound: it is no ledger.
-        NotSound: it is of another format version, or its settings are malformed (step 2).
+        CannotTell: it is of another format version.
+        NotSound: its settings are malformed (step 2).
     """
     data = folder.find(SETTINGS)
     if data is None:
@@ -53,8 +78,14 @@ def read_origin(folder: Folder) -> str:
     if match is None:
         raise NotSound(f"{folder.path}/{SETTINGS} is malformed", step=2)
     if match[1] != "1":
-        raise NotSound(f"{folder.path} is of format {match[1]}; this program reads format 1", step=2, hint="upgrade")
-    return check_origin(match[2])
+        raise CannotTell(
+            f"{folder.path} is of format {match[1]}; this program reads format 1",
+            hint="pip install --upgrade agent-ledger",
+        )
+    try:
+        return check_origin(match[2])
+    except Malformed:
+        raise NotSound(f"{folder.path}/{SETTINGS} names an origin that can't be: {match[2][:80]!r}", step=2) from None
 
 
 def check_owner(path: Path) -> None:
@@ -64,8 +95,8 @@ def check_owner(path: Path) -> None:
         NotOurs: the folder belongs to somebody else.
     """
     ours = {os.geteuid()}
-    if os.geteuid() == 0 and os.environ.get("SUDO_UID", "").isdigit():
-        ours.add(int(os.environ["SUDO_UID"]))
+    if os.geteuid() == 0 and (caller := re.fullmatch("[0-9]{1,10}", os.environ.get("SUDO_UID", ""))):
+        ours.add(int(caller[0]))
     owner = path.stat().st_uid
     if owner not in ours:
         raise NotOurs(

@@ -100,7 +100,7 @@ class Log:
         origin = read_origin(folder)
         check_owner(path)
         home = homes.keys(origin)
-        owner = Verifier.parse(own_trust(origin).owner)
+        owner = Verifier.parse(own_trust(origin, "LEDGER_TRUST=LINE").owner)
         signer = signer or os.environ.get("LEDGER_SIGNER") or _default(home / "author.key")
         identity = identity or os.environ.get("LEDGER_IDENTITY") or _default(home / "identity.txt") or ""
         state = pins.load(homes.pins(origin), owner) or State(owner)
@@ -183,7 +183,7 @@ class Log:
         self.catch_up_places()
         try:
             return msgspec.json.decode(self._read(address), type=Detail)
-        except (CannotTell, Erased, Missing):
+        except (CannotTell, Erased, Missing, msgspec.MsgspecError, UnicodeDecodeError):
             return Detail()
 
     def entry(self, index: int) -> Recorded:
@@ -312,7 +312,19 @@ class Log:
                 f"no author key for {self.origin} on this machine",
                 hint="name one by LEDGER_SIGNER; the owner adds it by `ledger keys author NAME add`",
             )
-        return Committer(self.chain, _must(self._signer), system_random, self._lock, self.publisher.nudge)
+        signer = _must(self._signer)
+        self._check_not_ended(signer.verifier.vkey)
+        return Committer(self.chain, signer, system_random, self._lock, self.publisher.nudge)
+
+    def _check_not_ended(self, vkey: str) -> None:
+        trust, size = self.chain.state.trust, self.chain.state.size
+        mine = [author for author in trust.note.authors if author.vkey == vkey] if trust else []
+        # The signature comes after one entry at least.
+        if mine and all(author.until is not None and author.until <= size + 1 for author in mine):
+            raise KeyUnusable(
+                f"{mine[-1].name} was ended at index {mine[-1].until:,}: this key can't write any more",
+                hint="name another author's key by LEDGER_SIGNER; the owner adds one by `ledger keys author NAME add`",
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -329,8 +341,11 @@ class Log:
             error.add_note(f"closing {self.path} failed too: {closing.what}")
 
 
-def own_trust(origin: str) -> TrustRoot:
+def own_trust(origin: str, told_by: str = "--trust LINE") -> TrustRoot:
     """Whom this machine trusts for a log: `LEDGER_TRUST`, else what its user's configuration says.
+
+    Args:
+        told_by: how the caller can be told, for the hint.
 
     Raises:
         CannotTell: nobody has told.
@@ -341,7 +356,7 @@ def own_trust(origin: str) -> TrustRoot:
         text = named or path.read_text()
     except OSError:
         raise CannotTell(
-            f"no trust root for {origin}", hint="ask its owner for the line that `ledger init` printed: --trust LINE"
+            f"no trust root for {origin}", hint=f"ask its owner for the line that `ledger init` printed: {told_by}"
         ) from None
     root = TrustRoot.parse(text)
     if root.origin != origin:

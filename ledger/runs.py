@@ -1,5 +1,6 @@
 """Runs as people see them: when, under which name, how they ended, what they made."""
 
+import re
 from datetime import datetime
 
 import msgspec
@@ -33,6 +34,28 @@ class RunInfo(msgspec.Struct):
     name: str = ""
 
 
+_AGE = re.compile("@(?:~([0-9]{1,18}))?")
+
+
+def age(text: str) -> int | None:
+    """How many runs are newer than the one that `@` or `@~n` means; None where the text is neither.
+
+    Raises:
+        NotFound: it begins like one, and is none.
+    """
+    match = _AGE.fullmatch(text)
+    if match is None:
+        if text.startswith("@~"):
+            raise NotFound(f"no run {text[:60]}", hint="@ is the newest, @~1 the one before; `ledger log` lists them")
+        return None
+    return int(match[1] or 0)
+
+
+def no_run_that_old(text: str, count: int) -> NotFound:
+    """There are fewer runs."""
+    return NotFound(f"no run {text}", hint=f"there are {count:,}; `ledger log` lists them")
+
+
 def choose(text: str, runs: list[RunInfo]) -> RunInfo:
     """The run that somebody means: `@`, `@~2`, a name, or a part of an id of four or more characters.
 
@@ -43,11 +66,11 @@ def choose(text: str, runs: list[RunInfo]) -> RunInfo:
         NotFound: there is none.
         Ambiguous: there are several.
     """
-    if text == "@" or text.startswith("@~"):
-        back = text[2:] or "0"
-        if not (back.isascii() and back.isdecimal()) or int(back) >= len(runs):
-            raise NotFound(f"no run {text}", hint=f"there are {len(runs):,}; `ledger log` lists them")
-        return runs[int(back)]
+    back = age(text)
+    if back is not None:
+        if back >= len(runs):
+            raise no_run_that_old(text, len(runs))
+        return runs[back]
     named = [run for run in runs if text and run.name == text]
     parts = [run for run in runs if text in run.id] if len(text) >= 4 else []
     for found in ([run for run in parts if run.id == text], named, parts):

@@ -24,7 +24,11 @@ def load(uri: str) -> str:
             raise KeyUnusable(f"{uri}: the variable is not set", hint=f"export {rest}, or name another secret")
         return value
     if scheme == "file":
-        return _read(Path(rest).expanduser(), uri)
+        try:
+            path = Path(rest).expanduser()
+        except RuntimeError:
+            raise KeyUnusable(f"{uri}: there is no such user", hint="check the path") from None
+        return _read(path, uri)
     # Never repeated: it may be the secret itself, put where its URI belongs.
     named = f"{scheme}: no such kind of secret" if _SCHEME.fullmatch(scheme) and uri != scheme else "not a secret's URI"
     raise KeyUnusable(named, hint="file:PATH or env:NAME")
@@ -59,10 +63,15 @@ def save(path: Path, text: str) -> None:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except FileExistsError:
             raise KeyUnusable(f"{path}: a key is there already", hint="keys are never overwritten") from None
-        with os.fdopen(fd, "w") as file:
-            file.write(text.rstrip("\n") + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with os.fdopen(fd, "w") as file:
+                file.write(text.rstrip("\n") + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            # A part of a key must not be in the way of the next try.
+            path.unlink()
+            raise
         # The names too: a ledger whose keys a power cut took would be lost.
         for folder in (path.parent, *(made.parent for made in new)):
             fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -145,7 +145,7 @@ def test_the_story_of_a_user_from_an_empty_home(home: Path, tmp_path: Path, monk
     kinds = call("query", "SELECT kind, count(*) AS n FROM entries GROUP BY kind", "--json").json
     assert {row["kind"]: row["n"] for row in kinds}["disclosure"] == 1
     (work / "old.ndjson").write_text('{"kind":"prompt","run":"old","text":"x","time":"2020-01-01T00:00:00Z"}\n')
-    assert "imported 1 entries in 1 run" in call("import", "old.ndjson").err
+    assert "imported 1 entry in 1 run" in call("import", "old.ndjson").err
     erased = call("erase", "nightly", "--reason", "ticket 812", "--yes")
     assert (erased.status, erased.out) == (0, "")
     call("cat", artifact).fails(1, "erased by entry")
@@ -155,12 +155,29 @@ def test_the_story_of_a_user_from_an_empty_home(home: Path, tmp_path: Path, monk
 
 
 def test_an_erasure_is_asked_for_and_no_is_no(path: Path) -> None:
-    said = call("erase", "nightly", "--reason", "x", stdin="n\n")
-    assert said.status == 130
-    assert said.out == ""
-    assert "erase run" in said.err
+    status, seen = shell.at_a_terminal("erase", "nightly", "--reason", "x", typed="n\n")
+    assert status == 1
+    assert "erase run" in seen
+    assert "still open" not in seen
+    assert "nothing was erased" in seen
     with ledger.open(path) as log:
         assert log.runs()[-1].status == "succeeded"
+    status, seen = shell.at_a_terminal("erase", "still going", "--reason", "x", typed="y\n")
+    assert status == 0
+    assert "which is still open" in seen
+    steps = call("log", "still going")
+    assert steps.status == 2
+    steps = call("log", "@")
+    assert "erased by entry" in steps.err
+
+
+def test_nobody_who_could_be_asked_is_no_consent(path: Path) -> None:
+    before = size_of(path)
+    for stdin in ("", "y\n"):
+        call("erase", "nightly", "--reason", "x", stdin=stdin).fails(2, "no terminal", "--yes")
+    for reason in ("", " "):
+        call("erase", "nightly", "--yes", "--reason", reason).fails(2, "--reason is empty")
+    assert size_of(path) == before
 
 
 # What is printed, and where.
@@ -607,10 +624,15 @@ def test_labels_up_to_their_limit_are_taken(path: Path, say: Say, length: int) -
     assert say("verify").status == 0
 
 
-def test_names_have_no_limit_because_they_are_sealed(path: Path, say: Say) -> None:
-    assert say("start", "n" * 50_000).status == 0
-    assert say("log", "--json").json[0][0]["name"] == "n" * 50_000
+def test_names_up_to_their_limit_are_taken(path: Path, say: Say) -> None:
+    assert say("start", "n" * 10_000).status == 0
+    assert say("log", "--json").json[0][0]["name"] == "n" * 10_000
     assert say("verify").status == 0
+    before = size_of(path)
+    Path("f").touch()
+    say("start", "n" * 10_001).fails(2, "10,001 characters", "the limit is 10,000")
+    say("append", "artifact", "f", "--run", "@", "--name", "n" * 10_001).fails(2, "the limit is 10,000")
+    assert size_of(path) == before
 
 
 @pytest.mark.parametrize("kind", ["prompt", "response", "artifact", "approval"])
@@ -686,7 +708,8 @@ def test_an_output_that_cannot_be_written_is_no_bug_of_ours(path: Path, say: Say
 def test_what_no_entry_names_is_not_disclosed(path: Path, say: Say) -> None:
     before = size_of(path)
     say("disclose", "artifact://" + "0" * 64).fails(2, "no entry names")
-    say("disclose", "5").fails(2, "not an address")
+    say("disclose", "3").fails(2, "3 has no content")
+    say("disclose", "plan.txt").fails(2, "neither index, step nor address")
     assert size_of(path) == before
 
 
@@ -1072,3 +1095,325 @@ def test_a_disclosure_is_written_out_only_if_its_proof_holds(
     trust = ledger.verify(path, since=None).origin
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "elsewhere"))
     say("cat", str(file)).fails(3, trust)
+
+
+# What scripts rely on: exit statuses, streams, and that no option is dropped.
+
+
+@pytest.mark.parametrize("how", ["version", "folder", "pin", "identity"])
+def test_verify_says_3_where_it_could_not_tell(path: Path, say: Say, home: Path, how: str) -> None:
+    assert say("verify").status == 0
+    more = []
+    if how == "version":
+        settings = path / "ledger.toml"
+        settings.write_text(settings.read_text().replace("format = 1", "format = 2"))
+    elif how == "folder":
+        (path / "checkpoint").unlink()
+        (path / "checkpoint").mkdir()
+    elif how == "pin":
+        [pin] = (home / ".local/state/ledger").rglob("*.pin")
+        pin.write_text("damaged")
+    else:
+        Path("mine.txt").write_text("AGE-SECRET-KEY-1")
+        more = ["--identity", "file:mine.txt"]
+    said = say("verify", *more)
+    said.fails(2 if how == "identity" else 3)
+
+
+def test_verify_that_cannot_tell_its_verdict_says_3(path: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([*shell.LEDGER, "verify"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 3
+    assert "can't write the output: no space left on device" in done.stderr
+
+
+def test_a_malformed_origin_is_not_a_hint_for_init(path: Path, say: Say) -> None:
+    (path / "ledger.toml").write_text('format = 1\norigin = "../x"\n')
+    for verb in ("log", "verify"):
+        said = say(verb)
+        said.fails(1, "names an origin that can't be: '../x'")
+        assert "lowercase" not in said.err
+
+
+@pytest.mark.parametrize("args", ["verify", "log", "keys", "doctor", "query 'FROM entries'", "cat 5"])
+def test_a_closed_pipe_ends_quietly(path: Path, args: str) -> None:
+    # The reader is gone before anything is written.
+    line = f"(sleep 0.2; {' '.join(shell.LEDGER)} {args}; echo $? >status) | true"
+    done = subprocess.run(["bash", "-c", line + "; sleep 1"], capture_output=True, text=True)
+    assert done.stderr == ""
+    assert Path("status").read_text() == "141\n"
+
+
+@pytest.mark.parametrize("verb", ["verify", "log", "start", "append prompt f --run 'still going'", "cat 5", "--help"])
+def test_nothing_is_done_where_standard_output_is_closed(path: Path, verb: str) -> None:
+    Path("f").touch()
+    before = size_of(path)
+    done = subprocess.run(["bash", "-c", f"{' '.join(shell.LEDGER)} {verb} >&-"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: standard output is closed\nhint: ")
+    assert size_of(path) == before
+
+
+@pytest.mark.parametrize(
+    ("args", "status"), [("start x", 0), ("verify", 0), ("log", 0), ("show 999", 2), ("doctor", 0)]
+)
+def test_a_closed_standard_error_is_no_reason_to_fail(path: Path, args: str, status: int) -> None:
+    done = subprocess.run(["bash", "-c", f"{' '.join(shell.LEDGER)} {args} 2>&-"], capture_output=True)
+    assert done.returncode == status
+    assert call("verify").status == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_folder_that_cannot_be_read_is_named_with_its_owner(made: Template) -> None:
+    with tempfile.TemporaryDirectory() as top:
+        base = Path(top)
+        base.chmod(0o755)
+        (base / "home").mkdir()
+        for name, owner in (("theirs", 12345), ("mine", 65534)):
+            shutil.copytree(made.ledger, base / name)
+            (base / name).chmod(0o700 if name == "theirs" else 0)
+            os.chown(base / name, owner, owner)
+        for args in (["log", "--ledger"], ["start", "--ledger"], ["verify"], ["doctor", "--ledger"]):
+            status = 3 if args == ["verify"] else 1
+            theirs = shell.as_nobody(*args, base / "theirs", home=base / "home")
+            theirs.fails(status, f"{base}/theirs, which belongs to user 12345, can't be read: permission denied")
+            mine = shell.as_nobody(*args, base / "mine", home=base / "home")
+            mine.fails(status, f"{base}/mine, which is yours, can't be read: permission denied", "chmod u+rwx")
+
+
+def test_writers_and_readers_mean_the_same_newest_run(path: Path, say: Say) -> None:
+    newest, broken, nightly = ids(path)
+    Path("f").touch()
+    before = size_of(path)
+    for name in ("@~1", "@~2"):
+        said = say("append", "artifact", "f", "--run", name)
+        said.fails(2, f"{name} is run {dict(zip(('@~1', '@~2'), (broken, nightly), strict=True))[name][-8:]}", "open: ")
+        assert f"{newest[-8:]} still going" in said.err
+    assert size_of(path) == before
+    assert say("finish", "@", "--json").json[0]["run"] == newest
+    say("finish", "@").fails(2, "which has finished or was erased", "ledger start")
+    later = say("start", "later").out.strip()
+    assert say("append", "artifact", "f", "--run", "@", "--json").json[0]["run"] == later
+    say("finish", "@~1").fails(2, newest[-8:], f"open: {later[-8:]} later")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["append", "response", "f", "--run", "@", "--model", "m"],
+        ["append", "prompt", "f", "--run", "@", "--to", "5"],
+        ["append", "artifact", "f", "--run", "@", "--to", "0"],
+        ["append", "approval", "f", "--run", "@", "--name", "x"],
+        ["verify", "receipt", "--since", "x"],
+        ["verify", "receipt", "--identity", "file:x"],
+        ["verify", ".ledger", "--ledger", ".ledger"],
+        ["query", "FROM runs", "--csv", "--json"],
+        ["keys", "author", "ci", "add", "--at", "3"],
+        ["keys", "author", "main", "end", "x+y+z"],
+        ["keys", "approver", "ada", "end", "f"],
+    ],
+    ids=" ".join,
+)
+def test_an_option_that_would_do_nothing_is_refused(path: Path, say: Say, args: list[str]) -> None:
+    Path("f").write_text("x")
+    assert say("receipt", "5", "-o", "receipt").status == 0
+    before = size_of(path)
+    say(*args).fails(2)
+    assert size_of(path) == before
+
+
+def test_an_answer_to_no_prompt(path: Path, say: Say) -> None:
+    Path("f").write_text("x")
+    asked = say("append", "prompt", "f", "--run", "@", "--json").json[0]["index"]
+    for more, to in (([], asked), (["--to", "0"], None), (["--to", str(asked)], asked)):
+        index = say("append", "response", "f", "--run", "@", "--json", *more).json[0]["index"]
+        assert say("show", str(index), "--json").json[0].get("to") == to
+
+
+def test_documents_as_json(path: Path, say: Say) -> None:
+    address = say("show", "5", "--json").json[0]["content"]
+    [found] = say("receipt", "5", "--json").json
+    assert found["index"] == 5
+    assert found["receipt"].startswith("c2sp.org/tlog-proof@v1\n")
+    [written] = say("receipt", "5", "-o", "r", "--json").json
+    assert written == {"index": 5, "output": "r"}
+    assert Path("r").read_text() == found["receipt"]
+    for what in (address, "5", "nightly:2"):
+        [found] = say("disclose", what, "--json").json
+        assert found["address"] == address
+        Path("d").write_text(json.dumps(found["disclosure"]))
+        assert say("cat", "d").out == PROMPT
+    [written] = say("disclose", "5", "-o", "d", "--json").json
+    assert written == {"address": address, "output": "d"}
+    assert say("cat", "d").out == PROMPT
+
+
+def test_a_full_disk_leaves_no_half_document(path: Path, tmp_path: Path) -> None:
+    Path("r").write_text("what was here before")
+    limited = "ulimit -f 0; trap '' XFSZ; " + " ".join([*shell.LEDGER, "receipt", "5", "-o", "r"])
+    assert call("receipt", "5", "-o", "/dev/full").status == 1
+    done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True)
+    assert done.returncode == 1, done
+    assert Path("r").read_text() == "what was here before"
+    assert sorted(file.name for file in Path().iterdir()) == [".ledger", "r"]
+    assert call("receipt", "5", "-o", "/dev/null").status == 0
+    assert Path("/dev/null").is_char_device()
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+@pytest.mark.parametrize("args", [["log"], ["log", "@"], ["query", "FROM entries"]], ids=" ".join)
+def test_rows_fit_a_terminal_and_are_whole_elsewhere(path: Path, columns: int, args: list[str]) -> None:
+    name = "a very long name " * 20
+    with ledger.open(path) as log, log.run(name) as run:
+        run.artifact(b"x", name=name)
+    if args == ["log"]:
+        _, seen = shell.at_a_terminal(*args, env={"NO_COLOR": "1", "COLUMNS": str(columns)})
+        assert "…" in seen
+        assert max(map(len, seen.splitlines())) <= max(columns, 7 * 8 + 12)
+    assert "…" not in call(*args).out
+    assert args[0] == "query" or name.strip() in call(*args).out
+
+
+def test_keys_are_whole_on_a_terminal(path: Path, made: Template) -> None:
+    assert made.vkey in shell.at_a_terminal("keys", env={"COLUMNS": "40"})[1]
+
+
+def test_no_colour_on_a_terminal_without_any(path: Path) -> None:
+    assert "\x1b[" not in shell.on_a_terminal("log", env={"TERM": "dumb"})
+    assert "\x1b[" not in shell.on_a_terminal("log", env={"FORCE_COLOR": "0"})
+
+
+def test_names_that_are_no_text_are_escaped_where_they_are_printed(path: Path, say: Say) -> None:
+    name = os.fsdecode(b"caf\xe9.txt")
+    Path(name).write_text("x")
+    index = say("append", "artifact", name, "--run", "@", "--json").json[0]["index"]
+    assert say("show", str(index), "--json").json[0]["name"] == "caf\\udce9.txt"
+    for args in (["find", name], ["find", name, "--json"], ["log", "@"], ["receipt", "5", "-o", name, "--json"]):
+        assert call(*args).status == 0, args
+    assert call("log", env={"PYTHONIOENCODING": "ascii"}).status == 0
+    assert call("cat", os.fsdecode(b"\xff")).status == 2
+
+
+def test_find_escapes_what_entries_say(path: Path) -> None:
+    Path("f").write_text("evil")
+    with ledger.open(path) as log:
+        log.run("x", stage="s\x1b[2Jt").artifact(b"evil")
+    seen = shell.on_a_terminal("find", "f")
+    assert "\x1b[2J" not in seen
+    assert "s\\x1b[2Jt" in seen
+
+
+# Arguments that no program expects.
+
+
+@pytest.mark.parametrize(
+    ("args", "env"),
+    [
+        (["show", "9" * 5000], {}),
+        (["show", "nightly:" + "9" * 5000], {}),
+        (["cat", "9" * 5000], {}),
+        (["log", "@~" + "9" * 5000], {}),
+        (["finish", "@~" + "9" * 5000], {}),
+        (["erase", "nightly", "--yes", "--reason", "\udcff"], {}),
+        (["query", "select \udcff"], {}),
+        (["cat", "5"], {"LEDGER_IDENTITY": "file:~nobodyxyz/x"}),
+        (["start"], {"LEDGER_SIGNER": "file:~nobodyxyz/x"}),
+        (["append", "x", "y"], {}),
+        (["receipt", "artifact://" + "0" * 64], {}),
+    ],
+)
+def test_odd_arguments_are_no_bug_of_ours(path: Path, args: list[str], env: dict[str, str]) -> None:
+    before = size_of(path)
+    said = call(*args, env=env)
+    said.fails(1 if env else 2)
+    assert len(said.err.splitlines()) <= 2
+    assert max(map(len, said.err.splitlines())) < 400
+    assert size_of(path) == before
+    assert not list(path.rglob("*.erasing"))
+
+
+def test_an_odd_sudo_user_is_nobody(path: Path) -> None:
+    assert call("log", env={"SUDO_UID": "²"}).status == 0
+
+
+ODD = [
+    b'{"kind":"future.kind"}',
+    b'{"kind":"future.kind","time":"soon","run":"RUN","step":3}',
+    b'{"kind":"future.kind","run":"RUN","step":3}',
+    b'{"kind":"future.kind","time":7,"run":"RUN","step":3,"detail":{"a":1},"name":["x"],"content":5}',
+    b'{"kind":"prompt","nonsense":',
+    b'{"kind":"prompt","v":1}',
+    b'{"kind":"\xff"}',
+    b"{",
+]
+
+
+@pytest.mark.parametrize("leaf", ODD, ids=range(len(ODD)))
+def test_entries_that_nobody_can_interpret_are_shown_all_the_same(
+    home: Path, tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch, leaf: bytes
+) -> None:
+    from tests.support import forge
+
+    monkeypatch.chdir(tmp_path)
+    ledger.init(".ledger", origin=forge.ORIGIN)
+    with ledger.open() as log:
+        run = log.run("r")
+        run.prompt("x")
+    forger = forge.Forger(tmp_path / ".ledger")
+    index = forger.size
+    forger.leaf(leaf.replace(b"RUN", run.id.encode())).sign(forge.key()).commit()
+    for args in (
+        ["show", str(index)],
+        ["show", str(index), "--json"],
+        ["log", run.id],
+        ["log", run.id, "--json"],
+        ["log"],
+    ):
+        said = say(*args)
+        assert said.status == 0, said
+    assert say("cat", str(index)).status == 2
+    assert say("disclose", str(index)).status == 2
+
+
+# Messages.
+
+
+def test_messages_name_what_is_meant(path: Path, say: Say) -> None:
+    assert "no runs since then" in say("log", "--since", "2999-01-01").err
+    say("init").fails(2, ".ledger is a ledger already", "ledger log")
+    say("init", "").fails(2, "no folder named")
+    said = say("append", "x", "y")
+    said.fails(2, "is not one of")
+    assert len(said.err.splitlines()) == 2
+    assert "LEDGER_TRUST=LINE" in say("log", "--ledger", ".").err + _without_trust(say)
+
+
+def _without_trust(say: Say) -> str:
+    shutil.rmtree(Path(os.environ["HOME"]) / ".config")
+    assert "--trust" not in say("log").err
+    assert "--trust LINE" in say("verify").err
+    return say("log").err
+
+
+def test_help_names_the_environment_and_fits_a_screen(say: Say) -> None:
+    out = say("--help").out
+    for name in ("LEDGER", "LEDGER_RUN", "LEDGER_SIGNER", "LEDGER_IDENTITY", "LEDGER_TRUST", "NO_COLOR"):
+        assert re.search(rf"^  {name} +\S", out, re.M), name
+    assert len(out.splitlines()) <= 48
+
+
+def test_an_approval_is_shown_with_who_approved(path: Path, say: Say, tmp_path: Path) -> None:
+    ada = shell.new_person(tmp_path / "people", "ada")
+    assert say("keys", "approver", "ada", "add", f"{ada}.pub").status == 0
+    request = Path("request.txt")
+    request.write_text("release?")
+    shell.sign(ada, request)
+    index = say("append", "approval", "request.txt", "--run", "@", "--json").json[0]["index"]
+    assert say("keys", "approver", "ada", "end").status == 0
+    shown = say("show", str(index)).out
+    assert re.search(r"^approver +ada$", shown, re.M)
+    assert "signature" not in shown
+    [whole] = say("show", str(index), "--json").json
+    assert whole["approver"] == "ada"
+    assert whole["signature"]
+    assert re.search(r"approval .*ada", say("log", "@").out)

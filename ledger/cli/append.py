@@ -18,9 +18,11 @@ Kind = Literal["prompt", "response", "artifact", "approval"]
 @click.option("--lane", default="", help="Its lane.")
 @click.option("--task", default="", help="Its task.")
 @click.option("--media-type", default="", help="For example application/json; sealed.")
-@click.option("--name", default="", help="For people [default: the file's name]; sealed.")
+@click.option("--name", default="", help="For people [default for artifacts: the file's name]; sealed.")
 @click.option("--model", default="", help="Model that a prompt was for; in clear.")
-@click.option("--to", type=int, default=0, metavar="INDEX", help="Prompt that a response answers [default: the last].")
+@click.option(
+    "--to", type=int, metavar="INDEX", help="Prompt that a response answers [default: the run's last]; 0: none."
+)
 @voice.ledger_option
 @voice.json_option
 def command(
@@ -33,7 +35,7 @@ def command(
     media_type: str,
     name: str,
     model: str,
-    to: int,
+    to: int | None,
     where: str | None,
     as_json: bool,
 ) -> None:
@@ -52,18 +54,27 @@ def command(
     from ledger.drafts import Item
     from ledger.log import Log
 
+    for option, given, kinds in (
+        ("--model", model, ("prompt",)),
+        ("--to", to is not None, ("response",)),
+        ("--name", name, ("prompt", "response", "artifact")),
+        ("--media-type", media_type, ("prompt", "response", "artifact")),
+    ):
+        if given and kind not in kinds:
+            raise click.UsageError(f"{option} goes with a{'n' * (kinds[0][0] in 'aeiou')} {' or '.join(kinds)}")
     content = voice.standard_input() if file == "-" else Path(file)
     if isinstance(content, Path) and (not content.exists() or content.is_dir()):
-        raise click.UsageError(f"{file}: {'is a folder' if content.is_dir() else 'no such file'}")
+        raise click.UsageError(f"{voice.plain(file)}: {'is a folder' if content.is_dir() else 'no such file'}")
     if not name and isinstance(content, Path) and kind == "artifact":
-        name = content.name
+        # A file's name may be any bytes; ours are text.
+        name = content.name.encode("utf-8", "backslashreplace").decode()
     with Log.open(where) as log:
         id = names.open_run(log, run)
         opened = log.resume(id, stage=stage, lane=lane, task=task)
-        if kind == "response" and not to:
+        if kind == "response" and to is None:
             prompts = log.chain.state.history.runs[id].prompts
             to = prompts[-1] if prompts else 0
-        item = Item(kind=kind, content=content, name=name, media_type=media_type, model=model, to=to)
+        item = Item(kind=kind, content=content, name=name, media_type=media_type, model=model, to=to or 0)
         appended = opened.append_many([item])[0]
     if as_json:
         voice.out_json({"run": id, "index": appended.index, "address": appended.address, "step": appended.step})

@@ -1,5 +1,6 @@
 """`ledger cat`: a content to stdout."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -23,23 +24,15 @@ def command(address: str, trust: str | None, identity: str | None, where: str | 
       ledger cat artifact://5f1c… > plan.txt
     """
     from ledger.cli import names
-    from ledger.cli.show import summary
     from ledger.index.reader import Log
-    from schemas.errors import NotFound
 
-    if not address.isdecimal() and Path(address).is_file():
+    if not address.isdecimal() and os.path.isfile(address):
         from ledger.audit.subject import disclosed
 
         sys.stdout.buffer.write(disclosed(Path(address), trust))
         return
     with Log.open(where, identity=identity) as log:
         log.catch_up_places()
-        if not address.startswith("artifact://"):
-            value = summary(log, names.entry(log, address))
-            named = address
-            address = str(value.get("content") or value.get("request") or "")
-            if not address:
-                raise NotFound(f"{named} has no content", hint=f"ledger show {named}")
-        for piece in log.blobs.pieces(address):
+        for piece in log.blobs.pieces(names.content(log, address)):
             sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()

@@ -26,23 +26,22 @@ def command(file: str, identity: str | None, where: str | None, as_json: bool) -
 
     with Log.open(where, identity=identity) as log:
         source = voice.standard_input() if file == "-" else Path(file)
-        found = list(log.find(source))
-        lines = [summary(log, recorded) for recorded in found]
+        lines = [summary(log, recorded) for recorded in log.find(source)]
     if as_json:
         voice.out_json(lines)
     elif not lines:
-        voice.say(f"no step read or made these bytes, as far as this identity can tell: {file}")
+        voice.say(f"no step read or made these bytes, as far as this identity can tell: {voice.plain(file)}")
     else:
         voice.table(
             [
                 [
-                    click.style(f"{voice.short(str(line['run']))}:{line['step']}", bold=True),
-                    str(line["kind"]),
-                    str(line.get("stage", "")),
-                    voice.plain(str(line.get("name", ""))),
-                    voice.moment(recorded.entry.time),  # type: ignore[union-attr]
+                    click.style(
+                        f"{voice.plain(voice.short(str(line.get('run', ''))))}:{line.get('step', 0)}", bold=True
+                    ),
+                    *(voice.plain(str(line.get(part, ""))) for part in ("kind", "stage", "name")),
+                    voice.moment(line.get("time")),
                 ]
-                for line, recorded in zip(lines, found, strict=True)
+                for line in lines
             ]
         )
     return 0 if lines else 1

@@ -31,6 +31,8 @@ def command(file: Path, keep_going: bool, where: str | None, as_json: bool) -> i
         voice.out_json(result)
     else:
         for what in result.skipped:
-            voice.say(f"{click.style('left out:', fg='yellow')} {what}")
-        voice.say(f"imported {result.entries:,} entries in {voice.count(len(result.runs), 'run')}")
+            voice.say(f"{click.style('left out:', fg='yellow')} {voice.plain(what)}")
+        voice.say(
+            f"imported {voice.count(result.entries, 'entry', 'entries')} in {voice.count(len(result.runs), 'run')}"
+        )
     return 1 if result.skipped else 0

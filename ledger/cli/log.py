@@ -33,7 +33,7 @@ def command(
     where: str | None,
     as_json: bool,
 ) -> None:
-    """List runs, newest first; or the steps of RUN.
+    """List runs, newest first; or the steps of RUN. Times are in this machine's zone.
 
     \b
     examples:
@@ -51,19 +51,20 @@ def command(
         if run is None and wanted:
             raise click.UsageError(f"--{next(iter(wanted))} goes with a run: ledger log RUN")
         if run is None:
-            _runs(log, log.runs(_when(since) if since else None), as_json)
+            _runs(log, _when(since) if since else None, as_json)
         else:
             _steps(log, names.any_run(log, run), wanted, as_json)
 
 
-def _runs(log: "Log", runs: "list[RunInfo]", as_json: bool) -> None:
+def _runs(log: "Log", since: datetime | None, as_json: bool) -> None:
+    runs = log.runs(since)
     for info in runs:
         info.made = log.detail(info.made).name
     if as_json:
         voice.out_json(runs)
         return
     if not runs:
-        voice.say("no runs yet   next: ledger start NAME")
+        voice.say("no runs since then" if since else "no runs yet   next: ledger start NAME")
     voice.table(
         [
             [
@@ -82,6 +83,7 @@ def _runs(log: "Log", runs: "list[RunInfo]", as_json: bool) -> None:
 
 def _steps(log: "Log", info: "RunInfo", wanted: dict[str, str], as_json: bool) -> None:
     from ledger.cli.show import summary
+    from schemas.ids import run_key_id
 
     steps = []
     for recorded in log.entries(info.id):
@@ -95,22 +97,30 @@ def _steps(log: "Log", info: "RunInfo", wanted: dict[str, str], as_json: bool) -
     rows = []
     for line in steps:
         where = "/".join(voice.plain(str(line[k])) for k in ("stage", "lane", "task") if line.get(k))
-        about = "  ".join(voice.plain(str(line[k])) for k in ("name", "model", "status", "reason") if line.get(k))
-        about += f"answers {line['to']}" if line.get("to") else ""
-        time = datetime.fromisoformat(str(line["time"]))
+        about = "  ".join(
+            voice.plain(str(line[k])) for k in ("name", "model", "status", "reason", "approver") if line.get(k)
+        )
+        about += f"answers {voice.plain(str(line['to']))}" if line.get("to") else ""
         rows.append(
             [
-                str(line["step"]),
-                voice.moment(time),
-                _kind(str(line["kind"])),
+                str(line.get("step", "")),
+                voice.moment(line.get("time")),
+                _kind(voice.plain(str(line["kind"]))),
                 where,
                 about,
                 voice.dim(str(line["index"])),
             ]
         )
-    if not as_json:
-        voice.say(voice.dim(f"run {info.id}   {voice.plain(info.name)}   {info.status}   (last column: index)"))
-        voice.table(rows)
+    if as_json:
+        return
+    zone = f"{datetime.now().astimezone():%Z}"
+    voice.say(
+        voice.dim(f"run {info.id}   {voice.plain(info.name)}   {info.status}   (times in {zone}; last column: index)")
+    )
+    voice.table(rows)
+    erased = log.chain.state.history.erased.get(run_key_id(info.id).hex())
+    if erased is not None:
+        voice.say(f"erased by entry {erased:,}: what it held can't be read any more")
 
 
 def _kind(kind: str) -> str:

@@ -3,7 +3,7 @@
 import importlib
 import os
 import sys
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
@@ -27,6 +27,14 @@ VERBS = {
     "doctor": ("govern", "look after disks, permissions and what is derived"),
 }
 GROUPS = ("record", "look", "prove", "govern")
+ENVIRONMENT = {
+    "LEDGER": "the ledger [default: .ledger here or above]",
+    "LEDGER_RUN": "the run",
+    "LEDGER_SIGNER": "author's key, file:PATH or env:NAME [default: yours]",
+    "LEDGER_IDENTITY": "what opens contents, likewise",
+    "LEDGER_TRUST": "the owner's line [default: what this machine trusts]",
+    "NO_COLOR": "no colour",
+}
 _NEARBY = {"run": "record", "add": "append", "check": "verify", "list": "log", "status": "log"}
 
 
@@ -67,12 +75,18 @@ class Verbs(click.Group):
             with formatter.section(group):
                 formatter.write_dl([(verb, text) for verb, (of, text) in VERBS.items() if of == group])
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The environment, and the first steps."""
+        with formatter.section("environment"):
+            formatter.write_dl(list(ENVIRONMENT.items()))
+        with formatter.section("first steps"):
+            formatter.write_text("ledger init; export LEDGER_RUN=$(ledger start demo)")
+            formatter.write_text("echo hi | ledger append prompt -; ledger verify")
+
 
 @click.command(
     cls=Verbs,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="first steps:  ledger init;  RUN=$(ledger start demo);  echo hi | ledger append prompt - --run $RUN;"
-    "  ledger verify",
 )
 @click.version_option(package_name="agent-ledger", prog_name="ledger", message="%(prog)s %(version)s (agent-ledger)")
 def commands() -> None:
@@ -91,16 +105,21 @@ def run(args: list[str]) -> int:
         Its exit status.
     """
     from ledger.cli import voice
-    from schemas.errors import LedgerError
+    from schemas.errors import LedgerError, NotSound
 
     os.umask(0o077)
+    # `verify` says 1 of what is not sound, and of nothing else.
+    failed = 3 if args[:1] == ["verify"] else 1
+    if not voice.prepare():
+        voice.fail("standard output is closed", "nothing was done; >/dev/null drops the output")
+        return 2
     try:
-        result: Any = commands.main(args, prog_name="ledger", standalone_mode=False)
+        result = _invoke(args)
         sys.stdout.flush()
-        return result if isinstance(result, int) else 0
+        return result
     except LedgerError as error:
         voice.fail(error.what, error.hint)
-        return error.exit_status
+        return error.exit_status if isinstance(error, NotSound) or error.exit_status != 1 else failed
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else "")
         return 2
@@ -108,29 +127,46 @@ def run(args: list[str]) -> int:
         hint = getattr(error, "hint", "")
         if isinstance(error, click.UsageError) and error.ctx is not None and not hint:
             hint = f"`{error.ctx.command_path} --help` shows how"
-        text = error.format_message().rstrip(".")
+        text = " ".join(error.format_message().split()).rstrip(".")
         voice.fail(text[:1].lower() + text[1:], hint)
         return 2
     except (KeyboardInterrupt, click.Abort) as error:
-        # click hands it on as an error of its own; what was said of it is with the first.
-        notes = getattr(error.__cause__ or error, "__notes__", ["what was acknowledged is kept"])
-        voice.fail("interrupted", notes[0])
+        voice.say("")  # A terminal has shown ^C.
+        voice.fail("interrupted", getattr(error, "__notes__", ["what was acknowledged is kept"])[0])
         return 130
     except BrokenPipeError:
         # The reader of our output went away; nothing more can be said to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
     except OSError as error:
-        # Ours are StorageFailed; what is left is our own output.
-        voice.fail(f"can't write the output: {os.strerror(error.errno or 0).lower()}", "nothing acknowledged is lost")
+        why = os.strerror(error.errno or 0).lower()
+        if error.filename is not None:
+            voice.fail(f"{error.filename}: {why}", "check the path, and who may read it")
+            return failed
+        # What names no file is our own output.
+        voice.fail(f"can't write the output: {why}", "nothing acknowledged is lost")
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
+        return failed
     except Exception as error:
         if os.environ.get("LEDGER_DEBUG"):
             raise
         # The message could hold what must not be shown; its type can't.
         voice.fail(f"our own bug: {type(error).__name__}", "please report it; LEDGER_DEBUG=1 shows where")
         return 70
+
+
+def _invoke(args: list[str]) -> int:
+    """As `click.Command.main` does, which would make status 1 of a reader that went away."""
+    if instruction := os.environ.get("_LEDGER_COMPLETE"):
+        from click.shell_completion import shell_complete
+
+        return shell_complete(commands, {}, "ledger", "_LEDGER_COMPLETE", instruction)
+    try:
+        with commands.make_context("ledger", list(args)) as context:
+            result = commands.invoke(context)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    return result if isinstance(result, int) else 0
 
 
 if __name__ == "__main__":

@@ -1,31 +1,68 @@
 """RUN, STEP and INDEX as people type them."""
 
 import os
+import re
 
 from ledger import log as base
 from ledger.index.reader import Log
-from ledger.runs import RunInfo, choose
-from ledger.state import Recorded
-from schemas.entries import RunStarted
+from ledger.runs import RunInfo, age, choose, no_run_that_old
+from ledger.state import Recorded, read
+from schemas.entries import Approval, RunStarted
 from schemas.errors import NotFound, RunClosed, UsageError
 from schemas.ids import is_run_id
+from store import pack
+
+_STARTED = b'{"kind":"run.started"'
+_NUMBER = re.compile("[0-9]+")
+_DIGITS = 18
 
 
 def open_run(log: base.Log, text: str | None) -> str:
     """The id of a run that can be appended to; `LEDGER_RUN` where none is named.
 
-    Looks among open runs only, so that appending to a long ledger stays quick.
+    Names and parts of ids are looked for among open runs only, so that appending to a long ledger stays quick.
+    `@` is the newest run of all, as for who looks: it must not mean another one once that has finished.
+
+    Raises:
+        RunClosed: that run has ended.
     """
     text = os.environ.get("LEDGER_RUN", "") if text is None else text
     if not text:
         raise UsageError("no run named", hint="--run RUN, or: export LEDGER_RUN=$(ledger start)")
     if is_run_id(text):
         return text
+    if (back := age(text)) is not None:
+        return _newest(log, text, back)
     try:
         return choose(text, _open_infos(log)).id
     except NotFound:
         _say_if_ended(log, text)
         raise
+
+
+def _newest(log: base.Log, text: str, back: int) -> str:
+    found = 0
+    for number in reversed(range(log.chain.state.packs)):
+        parsed = pack.parse(log.folder.get(pack.name(number)))
+        for index in reversed(range(parsed.size, parsed.end)):
+            raw = parsed.leaves[index - parsed.size]
+            if not raw.startswith(_STARTED) or not isinstance(entry := read(index, raw)[0].entry, RunStarted):
+                continue
+            if found == back:
+                if entry.run not in log.chain.state.history.runs:
+                    what = f"{text} is run {entry.run[-8:]}, which has finished or was erased"
+                    raise RunClosed(what, hint=_others(log))
+                return entry.run
+            found += 1
+    raise no_run_that_old(text, found)
+
+
+def _others(log: base.Log) -> str:
+    """What else could be appended to."""
+    infos = _open_infos(log)
+    if not infos:
+        return "start a new one: ledger start"
+    return "open: " + ", ".join(f"{info.id[-8:]} {info.name}".rstrip() for info in infos[:5])
 
 
 def _say_if_ended(log: base.Log, text: str) -> None:
@@ -37,10 +74,6 @@ def _say_if_ended(log: base.Log, text: str) -> None:
             continue
         if (len(text) >= 4 and text in entry.run) or log.detail(entry.detail).name == text:
             raise RunClosed(f"run {entry.run[-8:]} has finished or was erased", hint="start a new one: ledger start")
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal()
 
 
 def _open_infos(log: base.Log) -> list[RunInfo]:
@@ -59,15 +92,30 @@ def any_run(log: Log, text: str | None) -> RunInfo:
     return choose((os.environ.get("LEDGER_RUN") or "@") if text is None else text, log.runs())
 
 
+def content(log: Log, text: str) -> str:
+    """The address that is meant: itself, or the content of an entry."""
+    if text.startswith("artifact://"):
+        return text
+    found = entry(log, text).entry
+    address = found.request if isinstance(found, Approval) else getattr(found, "content", "")
+    if not address:
+        raise NotFound(f"{text} has no content", hint=f"ledger show {text}")
+    return str(address)
+
+
 def entry(log: Log, text: str) -> Recorded:
     """The entry of an INDEX, or of a STEP `RUN:n`."""
-    if _is_number(text):
+    if _NUMBER.fullmatch(text):
+        if len(text) > _DIGITS:
+            raise NotFound(f"no entry {text[:_DIGITS]}…; the log has {log.chain.state.size:,} leaves")
         return log.entry(int(text))
     run, separator, step = text.rpartition(":")
-    if not separator or not _is_number(step):
+    if not separator or not _NUMBER.fullmatch(step):
         raise UsageError(f"neither index, step nor address: {text!r}", hint="519, c41f9e02:23 or artifact://…")
     info = choose(run, log.runs())
     for recorded in log.entries(info.id):
-        if getattr(recorded.entry, "step", 0) == int(step):
+        if str(recorded.entry.step) == (step.lstrip("0") or "0"):
             return recorded
-    raise NotFound(f"run {info.id[-8:]} has no step {step}", hint=f"it has {info.steps:,}; see `ledger log {run}`")
+    raise NotFound(
+        f"run {info.id[-8:]} has no step {step[:_DIGITS]}", hint=f"it has {info.steps:,}; see `ledger log {run}`"
+    )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @click.command("query")
-@click.argument("sql")
+@click.argument("sql", callback=voice.check_text)
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @voice.ledger_option
 @voice.json_option
@@ -29,6 +29,8 @@ def command(sql: str, as_csv: bool, where: str | None, as_json: bool) -> None:
     """
     from ledger.index.reader import Log
 
+    if as_csv and as_json:
+        raise click.UsageError("--csv or --json, not both")
     with Log.open(where) as log:
         table = log.query(sql)
     if as_csv:

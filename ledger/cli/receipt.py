@@ -1,5 +1,6 @@
 """`ledger receipt`: an offline proof of one entry."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from ledger.cli import voice
 @click.argument("what", metavar="INDEX|STEP")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write [default: standard output].")
 @voice.ledger_option
-def command(what: str, output: Path | None, where: str | None) -> None:
+@voice.json_option
+def command(what: str, output: Path | None, where: str | None, as_json: bool) -> None:
     """Write a proof (C2SP tlog-proof) that an entry is in the log, at its place, by its author.
 
     It is checked offline, with the owner's line alone: ledger verify FILE --trust VKEY
@@ -24,12 +26,19 @@ def command(what: str, output: Path | None, where: str | None) -> None:
     from ledger.cli import names
     from ledger.index.reader import Log
 
-    if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
-        raise click.UsageError(f"{output}: can't be written there")
+    voice.check_output(output)
+    if what.startswith("artifact://"):
+        raise click.UsageError("a receipt is of an entry, and an address may be in many: `ledger show` lists them")
     with Log.open(where) as log:
-        data = log.receipt(names.entry(log, what).index).format()
-    if output is None:
+        index = names.entry(log, what).index
+        data = log.receipt(index).format()
+    if output is not None:
+        voice.save(output, data)
+    if as_json:
+        written = {"receipt": data.decode()} if output is None else {"output": voice.plain(str(output))}
+        voice.out_json({"index": index, **written})
+    elif output is None:
         sys.stdout.buffer.write(data)
     else:
-        output.write_bytes(data)
-        voice.say(f"wrote {output}   check it: ledger verify {output}")
+        quoted = shlex.quote(str(output))
+        voice.say(f"wrote {output}   check it: ledger verify {quoted}")

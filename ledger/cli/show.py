@@ -9,6 +9,7 @@ from ledger.cli import voice
 if TYPE_CHECKING:
     from ledger.index.reader import Log
     from ledger.state import Recorded
+    from schemas.entries import Approval
 
 _PREVIEW = 2000
 
@@ -20,6 +21,8 @@ _PREVIEW = 2000
 @voice.json_option
 def command(what: str, identity: str | None, where: str | None, as_json: bool) -> None:
     """Show an entry by its INDEX or STEP (RUN:n), or the entries that name an address, with the content's start.
+
+    Times end with Z: they are in UTC.
 
     \b
     examples:
@@ -46,17 +49,35 @@ def command(what: str, identity: str | None, where: str | None, as_json: bool) -
 
 
 def summary(log: "Log", recorded: "Recorded") -> dict[str, Any]:
-    """An entry as a flat dictionary, its sealed part opened where this identity can."""
+    """An entry as a flat dictionary, its sealed part opened where this identity can, an approver named."""
     import msgspec
 
+    from schemas.entries import Approval, Uninterpreted
+
+    entry = recorded.entry
+    if isinstance(entry, Uninterpreted):
+        raw = {"raw": recorded.raw.decode("utf-8", "backslashreplace")} if entry.kind == "malformed" else {}
+        return {"index": recorded.index, "kind": entry.kind, **entry.value, **raw}
     value: dict[str, Any] = {"index": recorded.index, **msgspec.json.decode(recorded.raw)}
     detail = log.detail(str(value.pop("detail", "")))
     opened: dict[str, Any] = msgspec.to_builtins(detail)
-    return value | opened
+    approver = {"approver": _approver(log, recorded.index, entry)} if isinstance(entry, Approval) else {}
+    return value | opened | approver
+
+
+def _approver(log: "Log", index: int, approval: "Approval") -> str:
+    """Who signed, by the owner's newest statement: it keeps from and until which index each key holds."""
+    from ledger.state import check_approval
+    from schemas.errors import NotSound
+
+    try:
+        return check_approval(approval, index, log.chain.state.trusted())
+    except NotSound as error:
+        return f"nobody who may: {error.what}"
 
 
 def _show(log: "Log", recorded: "Recorded", as_json: bool) -> None:
-    from schemas.entries import Uninterpreted
+    from schemas.entries import Approval, Uninterpreted
     from schemas.errors import CannotTell, Erased, Missing
 
     value = summary(log, recorded)
@@ -76,11 +97,14 @@ def _show(log: "Log", recorded: "Recorded", as_json: bool) -> None:
             text = _text(content)
         voice.out_json({**value, "text": text, "bytes": len(content) if content is not None else None})
         return
+    if isinstance(recorded.entry, Approval):
+        # The approver's name says what it amounts to.
+        del value["signature"]
     width = max(map(len, value))
     for name, item in value.items():
         lines = str(item).rstrip("\n").split("\n")
         shown = ("\n" + " " * (width + 2)).join(map(voice.plain, lines))
-        voice.out(f"{click.style(name.ljust(width), fg='cyan')}  {shown}")
+        voice.out(f"{click.style(voice.plain(name).ljust(width), fg='cyan')}  {shown}")
     if content is not None:
         voice.say(voice.dim(f"— {len(content):,} bytes —"))
         content = _pretty(content)

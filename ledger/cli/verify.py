@@ -31,7 +31,12 @@ def command(
       ledger verify --since '1204 9f2cKq…=' --identity file:identity.txt
     """
     from ledger.audit.subject import check
+    from ledger.locate import locate
 
+    if path is not None and where is not None:
+        raise click.UsageError("PATH and --ledger name the same thing: one of them")
+    if (since or identity) and locate(path or where).is_file():
+        raise click.UsageError(f"--{'since' if since else 'identity'} goes with a ledger, not with a single document")
     with voice.progress("verifying", shown=not as_json) as progress:
         report = check(path or where, trust=trust, since=since, identity=identity, progress=progress)
     if as_json:
@@ -45,25 +50,26 @@ def _print(report: "Report") -> None:
     if report.what != "ledger":
         counted = report.what
     else:
-        counted = f"{report.entries:,} entries   {voice.count(report.runs, 'run')}   {_span(report)}"
+        entries = voice.count(report.entries, "entry", "entries")
+        counted = f"{entries}   {voice.count(report.runs, 'run')}   {_span(report)}"
     voice.out(f"{click.style(report.origin, bold=True)}   {counted if report.sound else ''}".rstrip())
     seconds = f"({report.seconds:.1f} s)"
-    remarks = ", ".join(report.remarks)
+    remarks = voice.plain(", ".join(report.remarks))
     if report.sound:
         voice.out(f"{click.style('sound', fg='green', bold=True)}  {seconds}   {remarks}".rstrip())
     else:
         for finding in report.findings:
             verdict = click.style("not sound", fg="red", bold=True)
-            voice.out(f"{verdict}   step {finding.step}: {finding.what}")
+            voice.out(f"{verdict}   step {finding.step}: {voice.plain(finding.what)}")
             if finding.hint:
-                voice.say(f"{click.style('hint:', fg='cyan')} {finding.hint}")
+                voice.say(f"{click.style('hint:', fg='cyan')} {voice.plain(finding.hint)}")
         if remarks:
             voice.out(f"also: {remarks}")
     if report.head is not None:
         saved = "   saved; the next audit starts here" if report.kept else ""
         voice.out(f"head {report.head.one_line()}{saved}")
     for position, what in enumerate(report.unchecked):
-        voice.out(("not checked: " if position == 0 else "             ") + what)
+        voice.out(("not checked: " if position == 0 else "             ") + voice.plain(what))
 
 
 def _span(report: "Report") -> str:

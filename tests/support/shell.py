@@ -59,7 +59,13 @@ def call(
 
 def on_a_terminal(*args: str | Path, env: Mapping[str, str] | None = None) -> str:
     """What somebody sees who runs `ledger` on a terminal."""
+    return at_a_terminal(*args, env=env)[1]
+
+
+def at_a_terminal(*args: str | Path, typed: str = "", env: Mapping[str, str] | None = None) -> tuple[int, str]:
+    """The same for somebody who types an answer; with the exit status."""
     master, slave = pty.openpty()
+    os.write(master, typed.encode())
     process = subprocess.Popen(
         [*LEDGER, *map(str, args)],
         stdin=slave,
@@ -75,8 +81,7 @@ def on_a_terminal(*args: str | Path, env: Mapping[str, str] | None = None) -> st
     except OSError:
         pass  # Linux reports the end of a terminal so.
     os.close(master)
-    process.wait(60)
-    return seen.decode()
+    return process.wait(60), seen.decode()
 
 
 def new_person(folder: Path, name: str) -> Path:
