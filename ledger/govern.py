@@ -1,5 +1,6 @@
 """What the owner decides: who may write, who may approve, who may read."""
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from ledger.log import Log, system_clock, system_random
 from ledger.state import Recorded, State
 from ledger.trust import read_keys, read_trust
 from schemas.entries import KeysChanged, Known, TrustChanged
-from schemas.errors import Ambiguous, KeyUnusable, LedgerError, NotFound, NotSound, UsageError
+from schemas.errors import Ambiguous, KeyUnusable, LedgerError, NotFound, NotSound, OutcomeUnknown, UsageError
 from schemas.trust import Approver, Author, KeysNote, TrustNote, check_name, check_recipient
 from store import secrets
 from store.datakeys import (
@@ -53,6 +54,8 @@ def add_author(log: Log, name: str, vkey: str = "") -> tuple[Author, Path | None
         The author, and where the new private key lies.
     """
     check_name(name)
+    if name in _OTHER_KEYS:
+        raise UsageError(f"an author can't be called {name}: another key's file is", hint="name it otherwise")
     key_name, path, seed = f"{log.origin}/{name}", None, b""
     if any(a.name == name and a.until is None for a in log.chain.state.trusted().note.authors):
         raise UsageError(f"{name} is an author already", hint=f"end the old key first: ledger keys author {name} end")
@@ -63,11 +66,30 @@ def add_author(log: Log, name: str, vkey: str = "") -> tuple[Author, Path | None
         seed = system_random(32)
         vkey = Signer(key_name, seed).verifier.vkey
     author = Author(vkey, log.chain.state.size)
-    _change_trust(log, lambda old, size: msgspec.structs.replace(old, authors=(*old.authors, author)))
+    owner_of(log)
     if seed:
-        path = homes.keys(log.origin) / f"{name}.key"
+        # Before the statement: nobody may be named an author whose key is nowhere.
+        path = _free_path(log.origin, name)
         secrets.save(path, Signer.format(key_name, seed))
+    try:
+        _change_trust(log, lambda old, size: msgspec.structs.replace(old, authors=(*old.authors, author)))
+    except OutcomeUnknown:
+        raise
+    except LedgerError:
+        if path is not None:
+            path.unlink(missing_ok=True)
+        raise
     return author, path
+
+
+_OTHER_KEYS = ("owner", "log", "author")
+
+
+def _free_path(origin: str, name: str) -> Path:
+    """Where a new key of an author goes; those that have ended stay where they are."""
+    home = homes.keys(origin)
+    names = (f"{name}.{number}.key" for number in itertools.count(2))
+    return next(home / file for file in itertools.chain([f"{name}.key"], names) if not (home / file).exists())
 
 
 def end_author(log: Log, name: str, at: int | None = None) -> Author:
@@ -158,8 +180,11 @@ def _change_trust(log: Log, change: Callable[[TrustNote, int], TrustNote]) -> Tr
         return new
 
 
-def grant(log: Log, text: str) -> None:
+def grant(log: Log, text: str) -> bool:
     """Lets another recipient read everything, what is written already included.
+
+    Returns:
+        Whether that is new.
 
     Raises:
         CannotTell: this identity opens no root, so it has nothing to hand on.
@@ -179,6 +204,7 @@ def grant(log: Log, text: str) -> None:
         for number, root in roots.items():
             made = NewRoot(str(root.to_public()), str(root))
             log.folder.put({root_name(number): encrypt_root(made, list(readers))})
+    return readers != old.readers
 
 
 def revoke(log: Log, text: str) -> None:

@@ -6,6 +6,7 @@ what it claims: a root is compared with the recipient, a data key with the commi
 state.
 """
 
+import base64
 import re
 import threading
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from store import secrets
 from store.folder import Folder
 from store.seal import DataKey
 
+_OPENSSH = b"openssh-key-v1\0"
 _TOMBSTONE = re.compile(rb"agent-ledger/erased@v1\n([^\n]+)\n(0|[1-9][0-9]{0,15})\n")
 Random = Callable[[int], bytes]
 
@@ -78,6 +80,7 @@ def load_identity(uri: str) -> list[Identity]:
     text = secrets.load(uri)
     try:
         if text.startswith("-----BEGIN"):
+            _check_ssh(uri, text)
             return [pyrage.ssh.Identity.from_buffer((text + "\n").encode())]
         lines = [line.strip() for line in text.splitlines()]
         found: list[Identity] = [pyrage.x25519.Identity.from_str(x) for x in lines if x and x[0] != "#"]
@@ -86,6 +89,25 @@ def load_identity(uri: str) -> list[Identity]:
     if not found:
         raise KeyUnusable(f"{uri}: not an identity", hint="expected an age key file or an OpenSSH private key")
     return found
+
+
+def _check_ssh(uri: str, text: str) -> None:
+    """Says what an OpenSSH private key is that can't be used; its public part stands in clear (PROTOCOL.key)."""
+    lines = text.splitlines()
+    try:
+        data = base64.b64decode("".join(lines[1:-1]), validate=True)
+    except ValueError:
+        return
+    if not data.startswith(_OPENSSH) or lines[0] != "-----BEGIN OPENSSH PRIVATE KEY-----":
+        return
+    cipher_end = len(_OPENSSH) + 4 + int.from_bytes(data[len(_OPENSSH) : len(_OPENSSH) + 4], "big")
+    if data[len(_OPENSSH) + 4 : cipher_end] != b"none":
+        what = "this SSH key is protected by a passphrase, which nobody is here to type"
+        raise KeyUnusable(f"{uri}: {what}", hint="name a key without one: age-keygen makes such")
+    kind = re.search(rb"(?:ecdsa-sha2-nistp\d+|sk-[a-z0-9-]+@openssh\.com|ssh-dss)", data[:200])
+    if kind is not None:
+        what = f"an SSH key of type {kind[0].decode()} can't decrypt"
+        raise KeyUnusable(f"{uri}: {what}", hint="name an ssh-ed25519 or ssh-rsa key, or an age key file")
 
 
 class NewRoot(NamedTuple):

@@ -1417,3 +1417,63 @@ def test_an_approval_is_shown_with_who_approved(path: Path, say: Say, tmp_path: 
     assert whole["approver"] == "ada"
     assert whole["signature"]
     assert re.search(r"approval .*ada", say("log", "@").out)
+
+
+# Keys.
+
+
+def test_who_ended_his_own_key_is_told_so(path: Path, say: Say) -> None:
+    added = say("keys", "author", "ci", "add", "--json").json[0]
+    until = say("keys", "author", "main", "end", "--json").json[0]["until"]
+    before = size_of(path)
+    Path("f").touch()
+    for args in (["start"], ["append", "prompt", "f", "--run", "@"], ["finish", "@"]):
+        say(*args).fails(1, f"main was ended at index {until:,}", "LEDGER_SIGNER")
+    assert size_of(path) == before
+    assert call("start", env={"LEDGER_SIGNER": f"file:{added['key']}"}).status == 0
+
+
+def test_an_author_who_ended_can_be_added_again(path: Path, say: Say) -> None:
+    keys = []
+    for _ in range(3):
+        keys.append(say("keys", "author", "ci", "add", "--json").json[0]["key"])
+        assert call("start", env={"LEDGER_SIGNER": f"file:{keys[-1]}"}).status == 0
+        assert say("keys", "author", "ci", "end").status == 0
+    assert [Path(key).name for key in keys] == ["ci.key", "ci.2.key", "ci.3.key"]
+    assert say("verify").status == 0
+
+
+@pytest.mark.parametrize("name", ["owner", "log", "author"])
+def test_an_author_takes_no_other_keys_file(path: Path, say: Say, home: Path, name: str) -> None:
+    before = size_of(path), _files(home / ".config")
+    say("keys", "author", name, "add").fails(2, f"an author can't be called {name}")
+    assert (size_of(path), _files(home / ".config")) == before
+
+
+def test_no_author_is_named_whose_key_could_not_be_saved(path: Path, say: Say, home: Path) -> None:
+    (home / ".config/ledger" / template.ORIGIN / "ci.key").symlink_to("nowhere/ci.key")
+    before = size_of(path)
+    said = say("keys", "author", "ci", "add")
+    said.fails(said.status)
+    assert size_of(path) == before
+
+
+def test_a_reader_is_granted_by_the_file_of_his_key(path: Path, say: Say, tmp_path: Path) -> None:
+    ada = shell.new_person(tmp_path / "people", "ada")
+    assert "granted" in say("keys", "grant", f"{ada}.pub").err
+    size = size_of(path)
+    said = say("keys", "grant", f"{ada}.pub")
+    assert "can read already" in said.err
+    assert size_of(path) == size
+    for verb in ("grant", "revoke"):
+        said = say("keys", verb, ada)
+        said.fails(2, "holds no public key")
+        assert "BEGIN" not in said.err
+    assert say("keys", "revoke", f"{ada}.pub").status == 0
+
+
+def test_an_identity_that_cannot_be_one_is_said_to_be_what_it_is(path: Path, say: Say, tmp_path: Path) -> None:
+    for name, options in (("locked", ["-t", "ed25519", "-N", "phrase"]), ("curve", ["-t", "ecdsa", "-N", ""])):
+        subprocess.run(["ssh-keygen", "-q", *options, "-f", str(tmp_path / name)], check=True)
+    say("cat", "5", "--identity", f"file:{tmp_path}/locked").fails(1, "protected by a passphrase")
+    say("cat", "5", "--identity", f"file:{tmp_path}/curve").fails(1, "ecdsa-sha2-nistp256 can't decrypt")

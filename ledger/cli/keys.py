@@ -1,5 +1,6 @@
 """`ledger keys`: who may write, approve and read; and changes to that."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -62,33 +63,46 @@ def _show(found: dict[str, Any], as_json: bool) -> None:
     rows += [["approver", _validity(a), f"{a['name']}  {a['key']}"] for a in found["approvers"]]
     rows += [["reader", "", reader] for reader in found["readers"]]
     rows += [["private", "", path.replace(str(Path.home()), "~", 1)] for path in found["private"]]
-    voice.table([[click.style(name, fg="cyan"), voice.dim(valid), rest] for name, valid, rest in rows])
+    # Keys are there to be copied.
+    voice.table([[click.style(name, fg="cyan"), voice.dim(valid), rest] for name, valid, rest in rows], whole=True)
 
 
 def _validity(item: dict[str, Any]) -> str:
     return f"from {item['since']}" + (f" until {item['until']}" if item["until"] is not None else "")
 
 
+def _key_of(text: str) -> str:
+    """A public key, as such or in a file."""
+    if not os.path.isfile(text):
+        return text
+    found = Path(text).read_text(errors="replace").strip()
+    if not found.startswith(("age1", "ssh-", "sk-ssh-", "ecdsa-")):
+        # Nothing of it is repeated: it may be the private key.
+        raise click.UsageError(f"{voice.plain(text)} holds no public key")
+    return found
+
+
 @command.command("grant")
-@click.argument("recipient")
+@click.argument("recipient", metavar="RECIPIENT|FILE")
 @voice.ledger_option
 @voice.json_option
 @click.pass_obj
 def grant(around: str | None, recipient: str, where: str | None, as_json: bool) -> None:
-    """Let RECIPIENT (age1…, or an SSH public key) read everything, what is written already included."""
+    """Let RECIPIENT (age1…, an SSH public key, or its file) read everything, what is written already included."""
     from ledger import govern
     from ledger.log import Log
 
+    recipient = _key_of(recipient)
     with Log.open(where or around) as log:
-        govern.grant(log, recipient)
+        new = govern.grant(log, recipient)
         if as_json:
             voice.out_json({"granted": recipient, "readers": list(log.chain.state.readable().note.readers)})
         else:
-            voice.say("granted   every root was encrypted to all readers again")
+            voice.say(f"{'granted' if new else 'can read already'}   every root was encrypted to all readers again")
 
 
 @command.command("revoke")
-@click.argument("recipient")
+@click.argument("recipient", metavar="RECIPIENT|FILE")
 @voice.ledger_option
 @voice.json_option
 @click.pass_obj
@@ -97,6 +111,7 @@ def revoke(around: str | None, recipient: str, where: str | None, as_json: bool)
     from ledger import govern
     from ledger.log import Log
 
+    recipient = _key_of(recipient)
     with Log.open(where or around) as log:
         govern.revoke(log, recipient)
         if as_json:
@@ -126,6 +141,10 @@ def author(
     from ledger import govern
     from ledger.log import Log
 
+    if what == "add" and at is not None:
+        raise click.UsageError("--at goes with end")
+    if what == "end" and vkey:
+        raise click.UsageError("a VKEY goes with add; end takes the author's name alone")
     with Log.open(where or around) as log:
         if what == "add":
             added, path = govern.add_author(log, name, vkey)
@@ -159,8 +178,9 @@ def approver(
     from ledger import govern
     from ledger.log import Log
 
-    if what == "add" and Path(key).is_file():
-        key = Path(key).read_text(errors="replace")
+    if what == "end" and key:
+        raise click.UsageError("a key goes with add; end takes the person's name alone, and ends all keys")
+    key = _key_of(key)
     with Log.open(where or around) as log:
         if what == "add":
             added = govern.add_approver(log, name, key)
