@@ -1,6 +1,7 @@
 """A new ledger: its keys, the owner's two statements, the first pack."""
 
 import re
+import shutil
 from pathlib import Path
 
 from ledger import homes, note
@@ -33,37 +34,72 @@ def create(path: Path | str = FOLDER, *, origin: str | None = None) -> TrustRoot
         What an auditor needs.
 
     Raises:
-        UsageError: the folder is in use.
+        UsageError: the folder is in use, or the origin can't be used.
         KeyUnusable: keys for this origin are there already.
     """
     import pyrage
 
+    if not str(path):
+        raise UsageError("no folder named", hint="ledger init PATH")
     path = Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        hint = "it is a ledger already; see `ledger log`" if (path / SETTINGS).exists() else "name another folder"
-        raise UsageError(f"{path} is in use", hint=hint)
-    origin = check_origin(origin) if origin else _local_origin(path)
+    with storage_errors(path):
+        if (path / SETTINGS).exists():
+            raise UsageError(f"{path} is a ledger already", hint="see `ledger log`, or name another folder")
+        new = not path.exists()
+        if not new and (not path.is_dir() or any(path.iterdir())):
+            raise UsageError(f"{path} is in use", hint="name another folder")
+    origin = _check_new(origin) if origin is not None else _local_origin(path)
     seeds = {role: system_random(32) for role in ("owner", "log", "author")}
     names = {"owner": origin, "log": origin, "author": f"{origin}/{AUTHOR}"}
     owner, log, author = (Signer(names[role], seeds[role]) for role in ("owner", "log", "author"))
     identity = pyrage.x25519.Identity.generate()
-    # The folder first: where it can't be made, no keys are left behind.
+    trust = TrustRoot(owner.verifier.vkey)
+    private = {f"{role}.key": Signer.format(names[role], seed) for role, seed in seeds.items()}
+    private |= {"identity.txt": f"# public key: {identity.to_public()}\n{identity}", "trust": trust.owner}
+    _make_folder(path, new)
+    saved: list[Path] = []
+    try:
+        for name, text in private.items():
+            secrets.save(homes.keys(origin) / name, text)
+            saved.append(homes.keys(origin) / name)
+        _first_pack(path, owner, author, log, str(identity.to_public()))
+    except BaseException:
+        # Nobody has used it yet; what stayed behind would be in the way of the next try.
+        _undo(path, new, saved)
+        raise
+    return trust
+
+
+def _make_folder(path: Path, new: bool) -> None:
+    """Makes the folder, or closes an empty one to other users."""
     try:
         with storage_errors(path):
-            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if new:
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                path.mkdir(mode=0o700)
+            else:
+                path.chmod(0o700)
     except (FileExistsError, NotADirectoryError, FileNotFoundError):
         raise UsageError(f"{path}: no folder can be made there", hint="name another folder") from None
-    home = homes.keys(origin)
-    for role, seed in seeds.items():
-        secrets.save(home / f"{role}.key", Signer.format(names[role], seed))
-    secrets.save(home / "identity.txt", f"# public key: {identity.to_public()}\n{identity}")
-    trust = TrustRoot(owner.verifier.vkey)
-    secrets.save(home / "trust", trust.owner)
 
+
+def _undo(path: Path, new: bool, saved: list[Path]) -> None:
+    for there in [path] if new else list(path.iterdir()):
+        if there.is_dir():
+            shutil.rmtree(there, ignore_errors=True)
+        else:
+            there.unlink(missing_ok=True)
+    for file in saved:
+        file.unlink(missing_ok=True)
+
+
+def _first_pack(path: Path, owner: Signer, author: Signer, log: Signer, reader: str) -> None:
+    """The ledger's first objects, and the owner's two statements."""
+    origin = owner.name
     folder = Folder(path)
     folder.disk.sync_folder(str(path.absolute().parent))
     root, project = new_root(), system_random(32)
-    readers = (str(identity.to_public()),)
+    readers = (reader,)
     folder.put(
         {
             ".gitignore": b"*\n",
@@ -84,7 +120,16 @@ def create(path: Path | str = FOLDER, *, origin: str | None = None) -> TrustRoot
             ],
             contents,
         )
-    return trust
+
+
+def _check_new(origin: str) -> str:
+    """The origin again, if its keys can lie in a folder of that name, whatever other logs there are."""
+    for part in check_origin(origin).split("/"):
+        if part in ("trust", "identity.txt") or part.endswith(".key"):
+            raise UsageError(
+                f"{part!r} can't be a part of an origin: a file of keys is called so", hint="--origin NAME"
+            )
+    return origin
 
 
 def _local_origin(path: Path) -> str:

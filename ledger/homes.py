@@ -4,6 +4,9 @@ from pathlib import Path
 
 import platformdirs
 
+_LEAF = "_"
+"""No part of an origin is called so: what one log keeps is never in the way of a log of a longer origin."""
+
 
 def keys(origin: str) -> Path:
     """Folder of signers, identity and trust root."""
@@ -12,9 +15,9 @@ def keys(origin: str) -> Path:
 
 def pins(origin: str) -> Path:
     """Folder of the highest head seen."""
-    return Path(platformdirs.user_state_dir("ledger", appauthor=False)) / origin
+    return Path(platformdirs.user_state_dir("ledger", appauthor=False)) / origin / _LEAF
 
 
 def cache(origin: str) -> Path:
     """Folder of what can be built again."""
-    return Path(platformdirs.user_cache_dir("ledger", appauthor=False)) / origin
+    return Path(platformdirs.user_cache_dir("ledger", appauthor=False)) / origin / _LEAF

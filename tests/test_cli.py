@@ -1477,3 +1477,84 @@ def test_an_identity_that_cannot_be_one_is_said_to_be_what_it_is(path: Path, say
         subprocess.run(["ssh-keygen", "-q", *options, "-f", str(tmp_path / name)], check=True)
     say("cat", "5", "--identity", f"file:{tmp_path}/locked").fails(1, "protected by a passphrase")
     say("cat", "5", "--identity", f"file:{tmp_path}/curve").fails(1, "ecdsa-sha2-nistp256 can't decrypt")
+
+
+# init.
+
+
+def test_init_closes_an_empty_folder_that_others_can_enter(
+    home: Path, tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("open").mkdir(mode=0o755)
+    Path("open").chmod(0o755)
+    said = say("init", "open")
+    assert said.status == 0
+    assert "closed    open" in said.err
+    assert stat.S_IMODE(Path("open").stat().st_mode) == 0o700
+    assert "closed" not in say("init", "new").err.replace("closed to", "")
+
+
+def test_init_makes_the_ledger_that_the_environment_names(
+    home: Path, tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LEDGER", "with a space")
+    said = say("init")
+    assert said.status == 0
+    assert "created with a space" in said.err
+    assert say("start").status == 0
+    said = say("init", "it's here")
+    following = said.err.partition("next: ")[2]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-ec", following], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done
+    assert not Path(".ledger").exists()
+
+
+@pytest.mark.parametrize("existing", [True, False])
+@pytest.mark.parametrize("what", ["key", "pack"])
+def test_init_that_failed_can_be_repeated(
+    home: Path, tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch, what: str, existing: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if existing:
+        Path("new").mkdir()
+    keys = home / ".config/ledger/a.example/b"
+    keys.mkdir(parents=True)
+    # A key of somebody else's stays; what init made itself goes.
+    (keys / "trust").write_text("somebody's")
+    init = f"{' '.join(shell.LEDGER)} init new --origin a.example/b"
+    if what == "pack":
+        (keys / "trust").unlink()
+        # Keys fit, the first pack does not.
+        init = f"ulimit -f 1; trap '' XFSZ; {init}"
+    before = _files(home)
+    done = subprocess.run(["bash", "-c", init], capture_output=True, text=True)
+    assert done.returncode == 1, done
+    assert {file: data for file, data in _files(home).items() if data is not None} == {
+        file: data for file, data in before.items() if data is not None
+    }
+    assert Path("new").exists() == existing
+    assert not existing or not list(Path("new").iterdir())
+    (keys / "trust").unlink(missing_ok=True)
+    assert say("init", "new", "--origin", "a.example/b").status == 0
+    assert say("verify", "new").status == 0
+
+
+@pytest.mark.parametrize("last", ["trust", "identity.txt", "owner.key", "x.key", "trust/deeper"])
+def test_an_origin_is_in_no_other_origins_way(path: Path, say: Say, home: Path, last: str) -> None:
+    say("init", "new", "--origin", f"{template.ORIGIN}/{last}").fails(2, "can't be a part of an origin")
+    assert not Path("new").exists()
+
+
+def test_heads_and_caches_of_a_longer_origin_are_in_nobodys_way(path: Path, say: Say, tmp_path: Path) -> None:
+    with ledger.open(path) as log:
+        id = log.chain.state.owner.key_id.hex()
+    for number, last in enumerate(("lock", f"{id}.pin", f"{id}/places", id)):
+        assert say("init", f"n{number}", "--origin", f"{template.ORIGIN}/{last}").status == 0
+        assert say("start", "--ledger", f"n{number}").status == 0
+        assert say("verify", f"n{number}").status == 0
+        assert say("log", "--ledger", f"n{number}").status == 0
+    for args in (["start"], ["log"], ["verify"]):
+        assert say(*args).status == 0

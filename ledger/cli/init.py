@@ -1,5 +1,7 @@
 """`ledger init`: make a ledger and its keys."""
 
+import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -9,11 +11,11 @@ from ledger.cli import voice
 
 
 @click.command("init")
-@click.argument("path", default=".ledger", type=click.Path(path_type=Path))
+@click.argument("path", required=False)
 @click.option("--origin", metavar="NAME", help="The log's unique name, e.g. acme.example/recompile.")
 @voice.json_option
-def command(path: Path, origin: str | None, as_json: bool) -> None:
-    """Make a ledger at PATH (default .ledger), its keys, and the line for its auditors.
+def command(path: str | None, origin: str | None, as_json: bool) -> None:
+    """Make a ledger at PATH (default LEDGER, else .ledger), its keys, and the line for its auditors.
 
     \b
     examples:
@@ -22,17 +24,23 @@ def command(path: Path, origin: str | None, as_json: bool) -> None:
     """
     from ledger import homes
     from ledger.create import create
+    from ledger.locate import FOLDER
 
-    trust = create(path, origin=origin)
+    named = path if path is not None else os.environ.get("LEDGER") or FOLDER
+    open_before = os.path.isdir(named) and os.stat(named).st_mode & 0o077
+    trust = create(named, origin=origin)
     home = homes.keys(trust.origin)
     if as_json:
-        voice.out_json({"path": str(path), "origin": trust.origin, "keys": str(home), "trust": trust.owner})
+        voice.out_json({"path": voice.plain(named), "origin": trust.origin, "keys": str(home), "trust": trust.owner})
         return
     keys = str(home).replace(str(Path.home()), "~", 1) + "/"
-    voice.say(f"created {path}   {trust.origin}   encrypted, ignored by git")
+    voice.say(f"created {named}   {trust.origin}   encrypted, ignored by git")
+    if open_before:
+        voice.say(f"closed    {named}   other users could look into it")
     voice.say(f"keys      {keys}   back up: without them nothing can be read")
     voice.say("give this line to your auditor:")
     indent = "  " if sys.stdout.isatty() else ""
     voice.out(indent + trust.owner)
-    named = "" if path.name == ".ledger" and path.parent == Path(".") else f" --ledger {path}"
-    voice.say(f"next: export LEDGER_RUN=$(ledger start demo{named}); echo hello | ledger append prompt -{named}")
+    found = path is None or Path(path) == Path(FOLDER)
+    more = "" if found else f" --ledger {shlex.quote(named)}"
+    voice.say(f"next: export LEDGER_RUN=$(ledger start demo{more}); echo hello | ledger append prompt -{more}")
