@@ -51,12 +51,16 @@ def examine(log: Log) -> Iterator[Finding]:
         "" if published else "ledger doctor --rebuild",
     )
     leftovers = list(_leftovers(log))
-    yield Finding(not leftovers, f"{len(leftovers):,} leftovers", "ledger doctor --gc" if leftovers else "")
+    yield Finding(
+        not leftovers,
+        f"{len(leftovers):,} leftover{'s' * (len(leftovers) != 1)}",
+        "ledger doctor --gc" if leftovers else "",
+    )
     erased = log.chain.state.history.erased
     if erased:
         yield Finding(
             True,
-            f"{len(erased):,} data keys erased",
+            f"{len(erased):,} data key{'s' * (len(erased) != 1)} erased",
             "backups, snapshots and bucket versions of keys/ keep what they had",
         )
 
@@ -71,6 +75,8 @@ def _permissions(log: Log) -> Iterator[Finding]:
         yield Finding(False, f"{path} is open to other users", f"chmod -R go= {path}")
     if not exposed:
         yield Finding(True, "closed to other users")
+    if not os.access(log.path, os.W_OK | os.X_OK):
+        yield Finding(False, f"{log.path} can't be written: nothing can be appended", "check who owns it, and its mode")
 
 
 def _keys(log: Log) -> Iterator[Finding]:
@@ -84,15 +90,24 @@ def _keys(log: Log) -> Iterator[Finding]:
             load_identity(f"file:{path}") if name == "identity.txt" else Signer.load(f"file:{path}")
         except KeyUnusable as error:
             yield Finding(False, error.what, error.hint)
+    yield from _roots(log)
+
+
+def _roots(log: Log) -> Iterator[Finding]:
     missing = [n for n in range(log.chain.state.readable().note.root + 1) if log.folder.size(root_name(n)) is None]
     if missing:
         yield Finding(False, f"{root_name(missing[0])} is missing", "restore keys/ from a backup")
     try:
-        opened = len(log.blobs.keyring.roots())
-        yield Finding(True, f"the identity opens the roots: {opened:,}")
+        opened, total = len(log.blobs.keyring.roots()), log.chain.state.readable().note.root + 1
+        hint = "" if opened == total else "ask a reader to run: ledger keys grant YOUR-RECIPIENT"
+        yield Finding(opened == total, f"the identity opens {opened:,} of {total:,} root{'s' * (total != 1)}", hint)
     except CannotTell as error:
         yield Finding(not log.blobs.keyring.identity, error.what, error.hint)
-    except (KeyUnusable, NotSound) as error:
+    except KeyUnusable as error:
+        # That of this machine was looked at already.
+        if log.blobs.keyring.identity != f"file:{homes.keys(log.origin) / 'identity.txt'}":
+            yield Finding(False, error.what, error.hint)
+    except NotSound as error:
         yield Finding(False, error.what, error.hint)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from ledger.cli import main
 from ledger.erase import erase
 from ledger.index.reader import Log
 from schemas.errors import KeyUnusable
-from tests.support import ledgers, template
+from tests.support import ledgers, shell, template
 from tests.support.template import Template
 
 
@@ -413,3 +414,36 @@ def test_the_cache_of_another_ledger_below_this_ones_name_survives(path: Path, t
     assert before
     rebuild(path)
     assert {p: p.read_bytes() for p in other.rglob("*.places")} == before
+
+
+def test_the_readable_log_key_is_a_finding_like_any_other(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (homes.keys(template.ORIGIN) / "log.key").chmod(0o644)
+    assert main.run(["doctor", "--ledger", str(path)]) == 1
+    said = capfd.readouterr()
+    assert "log.key: others may read this key   chmod 600" in said.out
+    assert said.err == ""
+
+
+def test_an_identity_that_fails_is_listed_once(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (homes.keys(template.ORIGIN) / "identity.txt").chmod(0o644)
+    assert main.run(["doctor", "--ledger", str(path)]) == 1
+    assert capfd.readouterr().out.count("identity.txt: ") == 1
+
+
+def test_how_many_roots_the_identity_opens(path: Path) -> None:
+    assert examined(path)["the identity opens 1 of 1 root"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_folder_that_cannot_be_written_is_a_finding(made: Template) -> None:
+    with tempfile.TemporaryDirectory() as top:
+        base = Path(top)
+        base.chmod(0o755)
+        shutil.copytree(made.home, base / "home")
+        shutil.copytree(made.ledger, base / "l")
+        for file in [*base.rglob("*")]:
+            os.chown(file, 65534, 65534)
+        (base / "l").chmod(0o500)
+        said = shell.as_nobody("doctor", "--ledger", base / "l", home=base / "home")
+        assert said.status == 1
+        assert f"{base}/l can't be written" in said.out

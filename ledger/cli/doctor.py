@@ -7,7 +7,9 @@ from ledger.cli import voice
 
 @click.command("doctor")
 @click.option("--rebuild", is_flag=True, help="Make tiles, checkpoint and caches again from the packs.")
-@click.option("--gc", is_flag=True, help="Remove leftovers of writers that died, and large blobs of erased runs.")
+@click.option(
+    "--gc", is_flag=True, help="Remove, where a day old: leftovers of writers that died, large blobs of erased runs."
+)
 @voice.ledger_option
 @voice.json_option
 def command(rebuild: bool, gc: bool, where: str | None, as_json: bool) -> int:
@@ -20,19 +22,29 @@ def command(rebuild: bool, gc: bool, where: str | None, as_json: bool) -> int:
     """
     from ledger import doctor
     from ledger.log import Log
+    from schemas.errors import KeyUnusable
 
-    with Log.open(where) as log:
-        if rebuild:
-            doctor.rebuild(log)
-            voice.say("rebuilt tiles, checkpoint and caches")
-        if gc:
-            count, size = doctor.collect(log)
-            voice.say(f"removed {count:,} files, {size:,} bytes")
-        findings = list(doctor.examine(log))
+    try:
+        with Log.open(where) as log:
+            if rebuild:
+                doctor.rebuild(log)
+                voice.say("rebuilt tiles, checkpoint and caches")
+            if gc:
+                count, size = doctor.collect(log)
+                voice.say(f"removed {voice.count(count, 'file')}, {voice.count(size, 'byte')}")
+            findings = list(doctor.examine(log))
+    except KeyUnusable as error:
+        if rebuild or gc:
+            raise
+        # Without the log key no ledger opens: this is the finding.
+        findings = [doctor.Finding(False, error.what, error.hint)]
     if as_json:
         voice.out_json(findings)
     else:
         for found in findings:
             mark = click.style("ok", fg="green") if found.ok else click.style("!!", fg="red", bold=True)
-            voice.out(f"{mark}  {found.what}" + (voice.dim(f"   {found.hint}") if found.hint else ""))
+            voice.out(
+                f"{mark}  {voice.plain(found.what)}"
+                + (voice.dim(f"   {voice.plain(found.hint)}") if found.hint else "")
+            )
     return 0 if all(found.ok for found in findings) else 1
