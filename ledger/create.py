@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from ledger import homes, note
@@ -84,13 +85,13 @@ def _make_folder(path: Path, new: bool) -> None:
 
 
 def _undo(path: Path, new: bool, saved: list[Path]) -> None:
-    for there in [path] if new else list(path.iterdir()):
+    """Takes away what can be: why it is done is what the caller must learn."""
+    for there in saved + ([path] if new else list(path.iterdir())):
         if there.is_dir():
             shutil.rmtree(there, ignore_errors=True)
         else:
-            there.unlink(missing_ok=True)
-    for file in saved:
-        file.unlink(missing_ok=True)
+            with suppress(OSError):
+                there.unlink()
 
 
 def _first_pack(path: Path, owner: Signer, author: Signer, log: Signer, reader: str) -> None:
