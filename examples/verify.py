@@ -20,6 +20,7 @@ from nacl.bindings import crypto_sign_open
 from nacl.exceptions import CryptoError
 
 CID, END = "agent-ledger 2026-11 v1 blob cid", 1 << 53
+BLIND = "agent-ledger 2026-11 v1 blind key id"
 ORIGIN = r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?(/[a-z0-9]([a-z0-9._-]*[a-z0-9])?)*"
 NUMBER, B64, HEX = "(0|[1-9][0-9]{0,15})", "([A-Za-z0-9+/]+={0,2})", "[0-9a-f]{64}"
 RUN = "[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
@@ -40,6 +41,7 @@ KINDS = {
     "erasure": {"of": RUN, "keys": ["[0-9a-f]{32}"], "detail?": ADDRESS},
     "disclosure": {"content": ADDRESS},
 }
+OF_NO_RUN = ("trust.changed", "keys.changed", "erasure", "disclosure")
 STATEMENTS = {  # after the line with the serial
     "trust": rf"log \S+\n(author {NUMBER} ({NUMBER}|-) \S+\n)*(approver {NUMBER} ({NUMBER}|-) \S+ \S+ \S+\n)*",
     "keys": rf"root {NUMBER} age1[0-9a-z]+\nproject {HEX}\n(reader (age1[0-9a-z]+|ssh-\S+ {B64})\n)*",
@@ -114,6 +116,7 @@ def parse_entry(leaf):
     spelling = json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode()
     need(next(iter(entry), "") == "kind" and fits(entry["kind"], r"[a-z]+(\.[a-z]+)*"), "kind is not first, or wrong")
     need(b"\n" not in leaf and b"\r" not in leaf, "more than one line")
+    need(leaf.startswith(b'{"kind":"' + entry["kind"].encode() + b'"'), "does not begin with its kind")
     if entry["kind"] in KINDS:
         forms = COMMON | KINDS[entry["kind"]]
         forms = {n.rstrip("?"): form for n, form in forms.items() if n[-1] != "?" or n[:-1] in entry}
@@ -122,9 +125,13 @@ def parse_entry(leaf):
             need(fits(entry[name], form), f"{name} is malformed")
         datetime.fromisoformat(entry["time"][:-1])
         need(spelling == leaf, "not in its only spelling")
-    values, cids = [entry], set()
-    for value in values:  # which grows meanwhile
-        values += value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    elif "run" in entry or "step" in entry:
+        need(fits(entry.get("run"), RUN) and fits(entry.get("step"), POSITIVE), "a malformed run or step")
+    values, cids = [(entry, 1)], set()
+    for value, depth in values:  # which grows meanwhile
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+        need(depth <= 64 or not isinstance(value, dict | list), "nested too deep")
+        values += [(v, depth + 1) for v in inner]
         if isinstance(value, str) and value.startswith("artifact://"):
             need(re.fullmatch(ADDRESS, value), "an artifact:// that is no address")
             cids.add(bytes.fromhex(value[11:]))
@@ -170,13 +177,21 @@ class Verifier:
         self.authors, self.approvers = [], []
         self.ends, self.entries, self.others, self.pending, self.remarks = {}, 0, 0, 0, []  # ends: size: root, log key
         self.signatures, self.runs, self.erased_runs, self.erased_keys = {}, {}, set(), {}  # runs: None when over
-        self.refs, self.sealed, self.lists, self.outside = {}, {}, {}, {}  # run: cids; cid: data key id, members, size
+        self.refs, self.sealed, self.lists, self.outside = (
+            {},
+            {},
+            {},
+            {},
+        )  # run, disclosed: cids; cid: data key id, members, size
 
     def read(self, name, limit):
         path = os.path.join(self.folder, name)
         if not os.path.lexists(path):
             return None
-        need(os.path.isfile(path) and os.path.getsize(path) <= limit, f"{name} is no file, or too long")
+        need(
+            os.path.isfile(path) and not os.path.islink(path) and os.path.getsize(path) <= limit,
+            f"{name} is no file, or too long",
+        )
         with open(path, "rb") as file:
             return file.read(limit)
 
@@ -280,7 +295,7 @@ class Verifier:
             entry, cids = parse_entry(leaf)
             kind, run = entry["kind"], entry.get("run") if isinstance(entry.get("run"), str) else None
             need(self.size or kind == "trust.changed", "entry 0 is no trust.changed")
-            self.refs.setdefault(run, set()).update(cids)
+            self.refs.setdefault((run, kind == "disclosure"), set()).update(cids)
             self.entries, self.pending = self.entries + 1, self.pending + 1
             self.others += kind not in KINDS
             self.check_run(kind, run, entry)
@@ -352,7 +367,7 @@ class Verifier:
             need(type(step) is int and step == self.runs[run][0] + 1, "not the next step of its run")
             self.runs[run][0] = step
         else:
-            need(kind not in KINDS or (step is None and kind != "run.finished"), "of a run, and names none")
+            need(kind not in KINDS or (step is None and kind in OF_NO_RUN), "of a run, and names none")
         if kind == "prompt" and run:
             self.runs[run][1].add(self.size)
         elif kind == "response" and "to" in entry:
@@ -363,7 +378,10 @@ class Verifier:
             need(entry["of"] in self.runs, "erases a run that has not started")
             self.runs[entry["of"]] = None
             self.erased_runs.add(entry["of"])
-            self.erased_keys = {bytes.fromhex(key): self.size for key in entry["keys"]} | self.erased_keys
+            own, keys = bytes.fromhex(entry["of"].replace("-", "")), [bytes.fromhex(key) for key in entry["keys"]]
+            blind = [k[:8] + blake3(own + k[:8], derive_key_context=BLIND).digest(8) for k in keys]
+            need(all(k in (own, b) for k, b in zip(keys, blind, strict=True)), "erases another run's key")
+            self.erased_keys = dict.fromkeys(keys, self.size) | self.erased_keys
         elif kind == "approval":
             blob, sha512 = unbase64(entry["signature"]), bytes.fromhex(entry["sha512"])
             approvers = [key for indexes, key in self.approvers if self.size in indexes]
@@ -395,8 +413,8 @@ class Verifier:
             found = (self.read(name, 1 << 25) or b"")[: len(content)]
         need(found == content, "not there, or not what the leaves make")
 
-    def reach(self, runs):
-        todo, seen = [cid for run in runs for cid in self.refs[run]], set()
+    def reach(self, keys):
+        todo, seen = [cid for key in keys for cid in self.refs[key]], set()
         while todo:
             cid = todo.pop()
             if cid not in seen:
@@ -409,7 +427,9 @@ class Verifier:
         every = self.reach(self.refs)
         for cid in every.union(*map(members, self.lists.values())):
             need(cid in there or cid in self.outside, f"{cid.hex()} is missing, and no pack names it")
-        for cid in self.reach(self.refs.keys() - self.erased_runs):
+        erased = {key for key in self.refs if key[0] in self.erased_runs}
+        shown = {key for key in self.refs.keys() - erased if key[1]}
+        for cid in self.reach(self.refs.keys() - erased - shown) | (self.reach(shown) - self.reach(erased)):
             need(cid in there, f"{cid.hex()} is missing")
         if there - every:
             self.remarks.append(f"{len(there - every)} blobs that nothing refers to")

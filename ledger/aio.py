@@ -8,7 +8,7 @@ async with await ledger.aio.open() as log:
 
 import asyncio
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -91,7 +91,6 @@ class _Committing:
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger-aio")
 
     async def commit(self, draft: Draft) -> list[Appended]:
         """Commits a draft. Cancelling the wait does not undo the commit."""
@@ -99,20 +98,16 @@ class _Committing:
         done = asyncio.Event()
 
         def tell() -> None:
-            loop.call_soon_threadsafe(done.set)
+            # The loop may have ended meanwhile; then nobody waits.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(done.set)
 
         draft.wake = tell
-        committer = self.writer.committer
-        committer.submit(draft)
-        self._thread.submit(committer.lead, draft)
+        self.writer.committer.submit(draft)
         await done.wait()
         result = draft.result()
         self.writer.learn(draft)
         return result
-
-    def close(self) -> None:
-        """Waits for what was handed in."""
-        self._thread.shutdown(wait=True)
 
 
 class Log:
@@ -150,7 +145,6 @@ class Log:
 
     async def close(self) -> None:
         """Publishes what is new, and gives files back."""
-        await asyncio.to_thread(self._committing.close)
         await asyncio.to_thread(self.sync.close)
 
     async def __aenter__(self) -> Self:

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from ledger.commit import Draft
-from ledger.drafts import Content, Drafts, Item, Kind, signed
+from ledger.drafts import Content, Drafts, Item, Kind, beside, signed
 from ledger.log import Log
 from policies import sshsig
 from schemas.entries import Prompt, Response
@@ -200,7 +200,8 @@ def _content(file: Path, line: Line) -> Content:
     path = file.parent / line.path
     if not path.is_file():
         raise Malformed(f"no file {line.path}")
-    # The file may be somebody else's: it must not pull in a key from this user's home.
-    if not path.resolve().is_relative_to(file.parent.resolve()):
-        raise Malformed("path leads out of the file's folder")
+    for read in (path, *(beside(path) if line.kind == "approval" else ())):
+        # The file may be somebody else's: it must not pull in a key from this user's home.
+        if read.exists() and not (read.is_file() and read.resolve().is_relative_to(file.parent.resolve())):
+            raise Malformed("path leads out of the file's folder")
     return path

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ledger import pins
 from ledger.checkpoint import Checkpoint, Head
 from ledger.state import Proven, State
-from schemas.errors import Malformed, NotFound, NotSound
+from schemas.errors import Malformed, NotFound, NotSound, UsageError
 from store import pack
 from store.blobs import note_places
 from store.folder import Folder
@@ -89,6 +89,7 @@ class Chain:
         self._roots: dict[int, bytes] = {}
         self._recent: deque[Stretch] = deque()
         self._remembered = 0
+        self._whole = True
 
     def open(self) -> None:
         """Compares the pin, and proves all that came since.
@@ -110,6 +111,7 @@ class Chain:
 
     def catch_up(self) -> list[Proven]:
         """Proves the packs that others have committed since."""
+        self.check_whole()
         found = []
         while (data := self.folder.find(pack.name(self.state.packs))) is not None:
             found.append(self.take(pack.parse(data)))
@@ -144,13 +146,29 @@ class Chain:
                 self._settled = name
 
     def adopt(self, state: State, proven: Proven) -> None:
-        """Goes on from a state in which the next pack is proven."""
+        """Goes on from a state in which the next pack is proven.
+
+        Raises:
+            UsageError: an interrupt struck in the middle of this before.
+        """
+        self.check_whole()
+        self._whole = False
         self.state, found = state, proven.pack
         for recorded in proven.entries:
             self.state.history.add(recorded.index, recorded.entry)
         self.embedded = found.checkpoint or self.embedded
         note_places(self.places, found)
         self._remember(proven)
+        self._whole = True
+
+    def check_whole(self) -> None:
+        """Looks whether what is in memory can be relied on.
+
+        Raises:
+            UsageError: an interrupt struck while a pack was taken in.
+        """
+        if not self._whole:
+            raise UsageError("reading was interrupted in the middle of a pack", hint="open the ledger again")
 
     def check_last(self) -> None:
         """Looks whether the pack that the next one builds on is still what was proven.
@@ -158,6 +176,7 @@ class Chain:
         Raises:
             RolledBack: it is gone, or another lies in its place.
         """
+        self.check_whole()
         pins.check(self.state, self.folder)
 
     def _remember(self, proven: Proven) -> None:

@@ -1,9 +1,12 @@
 """The committer: groups what waits, signs one batch, creates one pack, tells the callers.
 
+One thread does it for all threads and tasks of the process. Who waits may be interrupted; the commit is not.
+
 The creation of the pack is the commit, and nothing else is (docs/adr/0001). Where another process was first,
 its packs are proven, every caller's condition is decided again against them, and the pack is built anew.
 """
 
+import os
 import threading
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,7 +20,17 @@ from ledger.merkle import leaf_hash
 from ledger.state import Proven, Recorded, State
 from policies.history import OpenRun
 from schemas.entries import Entry, Known, Response, RunFinished, RunStarted, encode
-from schemas.errors import Erased, KeyUnusable, LedgerError, Malformed, NotSound, OutcomeUnknown, RunClosed, TooLarge
+from schemas.errors import (
+    Erased,
+    KeyUnusable,
+    LedgerError,
+    Malformed,
+    NotSound,
+    OutcomeUnknown,
+    RunClosed,
+    TooLarge,
+    UsageError,
+)
 from store import pack
 from store.blobs import Prepared
 from store.datakeys import Random
@@ -131,6 +144,7 @@ class Committer:
     """Appends to one ledger on behalf of all threads and tasks of a process.
 
     Args:
+        has: whether a blob can be read from what is committed.
         author: signs batches.
         lock: held while `chain` changes.
         committed: called after each commit.
@@ -139,57 +153,86 @@ class Committer:
     def __init__(
         self,
         chain: Chain,
+        has: Callable[[bytes], bool],
         author: Signer,
         random: Random,
         lock: threading.Lock,
         committed: Callable[[], None],
     ) -> None:
         self.chain = chain
+        self.has = has
         self.author = author
         self.random = random
         self.committed = committed
         self._lock = lock
-        self._turn = threading.Condition()
-        self._led = False
+        self._process = os.getpid()
+        self._handing_in = threading.Lock()
         self._waiting: list[Draft] = []
+        self._idle = threading.Lock()
+        self._idle.acquire()
+        self._closing = False
+        self._thread: threading.Thread | None = None
 
     def append(self, draft: Draft) -> list[Appended]:
         """Commits a draft, together with whatever else waits. Returns when it is durable."""
+        done = threading.Lock()
+        done.acquire()
+        draft.wake = done.release
         self.submit(draft)
-        self.lead(draft)
+        done.acquire()
         return draft.result()
 
     def submit(self, draft: Draft) -> None:
-        """Puts a draft among those that wait; some caller of `lead` commits it."""
-        with self._turn:
+        """Hands a draft in; its `wake` is called when it is done.
+
+        Raises:
+            UsageError: this process was forked from the one that opened the ledger, or has closed it.
+        """
+        if os.getpid() != self._process:
+            raise UsageError("this ledger was opened before a fork", hint="open it again in the child")
+        with self._handing_in:
+            if self._closing:
+                raise UsageError("this ledger was closed", hint="open it again")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="ledger-commit", daemon=True)
+                self._thread.start()
             self._waiting.append(draft)
+            if self._idle.locked():
+                self._idle.release()
 
-    def lead(self, draft: Draft) -> None:
-        """Returns when this draft is done: another caller leads, or this one does, for all that wait.
+    def close(self) -> None:
+        """Commits what was handed in, and takes no more."""
+        with self._handing_in:
+            self._closing = True
+            if self._idle.locked():
+                self._idle.release()
+        if self._thread is not None:
+            self._thread.join()
 
-        While a leader syncs, the next group forms.
+    def _run(self) -> None:
+        """Commits group after group, in a thread of its own: an interrupt of the main thread never strikes here.
+
+        While one group syncs, the next forms.
         """
         while True:
-            with self._turn:
-                while self._led and not draft.done:
-                    self._turn.wait()
-                if draft.done:
-                    return
-                self._led = True
+            self._idle.acquire()
+            with self._handing_in:
                 group, self._waiting = self._waiting[:_MAX_GROUP], self._waiting[_MAX_GROUP:]
+                ending = self._closing and not group
+                if (self._waiting or self._closing) and self._idle.locked():
+                    self._idle.release()
+            if ending:
+                return
             try:
                 self._commit(group)
-            except BaseException as error:
-                known = isinstance(error, LedgerError)
-                for other in group:
-                    if not other.done:
-                        other.refuse(error if known else OutcomeUnknown("interrupted in the middle of a commit"))
-                if not known:
-                    raise
-            finally:
-                with self._turn:
-                    self._led = False
-                    self._turn.notify_all()
+            except Exception as error:  # noqa: BLE001
+                # Whatever it is, it reaches every caller; none is left waiting.
+                if not isinstance(error, LedgerError):
+                    unknown = OutcomeUnknown(f"a commit was ended by our own bug: {type(error).__name__}")
+                    unknown.__cause__, error = error, unknown
+                for draft in group:
+                    if not draft.done:
+                        draft.refuse(error)
 
     def _commit(self, waiting: list[Draft]) -> None:
         while waiting:
@@ -305,15 +348,14 @@ class Committer:
 
     def _missing(self, draft: Draft, cids: set[bytes]) -> tuple[list[Sealed], list[tuple[bytes, int]]]:
         """The draft's blobs that no committed pack refers to yet, nor this one."""
-        find = self.chain.places.find
         inside: dict[bytes, Sealed] = {}
         large: dict[bytes, int] = {}
         for prepared in draft.contents:
             for blob in prepared.inside:
-                if blob.cid not in cids and find(blob.cid) is None:
+                if blob.cid not in cids and not self.has(blob.cid):
                     inside[blob.cid] = blob
             for cid, size in prepared.outside:
-                if cid not in cids and find(cid) is None:
+                if cid not in cids and not self.has(cid):
                     large[cid] = size
         return list(inside.values()), list(large.items())
 

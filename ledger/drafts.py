@@ -206,15 +206,20 @@ def signed(content: Content) -> tuple[bytes, bytes]:
     return sshsig.split(bytes(_bytes(content)))
 
 
+def beside(path: Path) -> tuple[Path, Path]:
+    """The file of a request and that of its signature, whichever was named; the second need not be there."""
+    if path.suffix == ".sig" and path.with_suffix("").exists():
+        return path.with_suffix(""), path
+    return path, path.with_name(path.name + ".sig")
+
+
 def _signed_file(path: Path) -> tuple[bytes, bytes]:
     """A request and its signature: `FILE` with `FILE.sig` beside it, or both in one file."""
-    beside = path.with_name(path.name + ".sig")
-    if path.suffix == ".sig" and path.with_suffix("").exists():
-        path, beside = path.with_suffix(""), path
+    path, signature = beside(path)
     try:
         data = path.read_bytes()
-        if beside.exists():
-            return data, sshsig.unarmor(beside.read_bytes())
+        if signature.exists():
+            return data, sshsig.unarmor(signature.read_bytes())
     except OSError as error:
         raise Malformed(f"{path}: {(error.strerror or '').lower()}", hint="check the path") from None
     return sshsig.split(data)

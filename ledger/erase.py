@@ -1,5 +1,6 @@
 """Erasing a run: its contents become unreadable; that it happened, and when, stays provable."""
 
+import re
 from collections.abc import Iterator
 
 import msgspec
@@ -7,12 +8,10 @@ import msgspec
 from ledger.drafts import Detail
 from ledger.log import Log, system_clock
 from ledger.state import Recorded, State
-from schemas.entries import Erasure, references
-from schemas.errors import Erased, LedgerError, Missing, NotFound
-from schemas.ids import is_run_id, run_key_id
-from store import lists
+from schemas.entries import Erasure
+from schemas.errors import LedgerError, NotFound
+from schemas.ids import belongs, is_run_id
 from store.datakeys import data_name, read_tombstone, tombstone
-from store.seal import Blob
 
 
 class _Grew(LedgerError):
@@ -40,7 +39,8 @@ def erase(log: Log, run: str, reason: str = "") -> tuple[int, int]:
             raise NotFound(f"no run {run}", hint="`ledger log` lists runs")
         done = [r for r in log.entries() if isinstance(r.entry, Erasure) and r.entry.of == run]
         listed = {key for r in done if isinstance(r.entry, Erasure) for key in r.entry.keys}
-        missing = sorted(set(_keys(log, run, entries)) - listed)
+        listed = {key for key in listed if belongs(bytes.fromhex(key), run)}
+        missing = sorted(set(_keys(log, run)) - listed)
         log.folder.put({_marker(key): b"" for key in missing})
         index = done[0].index if done else 0
         if not missing and done:
@@ -80,22 +80,9 @@ def _commit(log: Log, run: str, reason: str, keys: list[str], last: Recorded) ->
     return log.append_statements([entry], detail, validate)[0].index
 
 
-def _keys(log: Log, run: str, entries: list[Recorded]) -> Iterator[str]:
-    """Ids of the data keys under which a run's own blobs are sealed; never one that runs share."""
-    own = run_key_id(run)
-    if log.folder.size(data_name(own)) is not None:
-        yield own.hex()
-    if (blind := log.blobs.keyring.own(own)) is not None:
-        yield blind.id.hex()
-    # From the packs: a table in the cache that lost a blob would leave its key alive.
-    log.make_places_again()
-    for recorded in entries:
-        for cid in references(recorded.entry, recorded.raw):
-            try:
-                for _, data in lists.leaves(cid, log.blobs.get):
-                    key = Blob.parse(data).key_id
-                    # A shared key bears a small number, a run's or a writer's own does not.
-                    if key[:8] != bytes(8):
-                        yield key.hex()
-            except (Missing, Erased):
-                continue
+def _keys(log: Log, run: str) -> Iterator[str]:
+    """Ids of the data keys of a run: its own, and those of writers who could not open it."""
+    for name in log.folder.list("keys/data"):
+        id = re.fullmatch("([0-9a-f]{32})[.]age", name.rpartition("/")[2])
+        if id is not None and belongs(bytes.fromhex(id[1]), run):
+            yield id[1]

@@ -70,6 +70,7 @@ class Log:
         self._lock = threading.Lock()
         self._placing = threading.Lock()
         self._places_made_again = False
+        self._process = os.getpid()
         self._home = homes.pins(self.origin)
         self.places = Places(homes.cache(self.origin) / state.owner.key_id.hex() / "places")
         self.chain = Chain(folder, state, self.places)
@@ -299,8 +300,11 @@ class Log:
         return self.writer.commit(Draft(entries, contents, [""] * len(entries), validate))
 
     def close(self) -> None:
-        """Publishes what is new, and gives files back."""
+        """Publishes what is new, and gives files back. In a forked child it is the parent's, and left alone."""
+        if os.getpid() != self._process:
+            return
         try:
+            self.writer.close()
             self.publisher.close()
         finally:
             self.places.close()
@@ -314,7 +318,7 @@ class Log:
             )
         signer = _must(self._signer)
         self._check_not_ended(signer.verifier.vkey)
-        return Committer(self.chain, signer, system_random, self._lock, self.publisher.nudge)
+        return Committer(self.chain, self.blobs.has, signer, system_random, self._lock, self.publisher.nudge)
 
     def _check_not_ended(self, vkey: str) -> None:
         trust, size = self.chain.state.trust, self.chain.state.size

@@ -46,6 +46,9 @@ class Pin(msgspec.Struct, frozen=True):
     erased: dict[str, int]
 
 
+_WHAT_THEN = "docs/THREAT-MODEL.md, “Restored backups”, says how to go on"
+
+
 def _name(owner: Verifier) -> str:
     return f"{owner.key_id.hex()}.pin"
 
@@ -135,13 +138,13 @@ def check(state: State, folder: Folder) -> None:
     size = folder.size(last)
     if size is None:
         raise RolledBack(
-            f"{folder.path} is behind what this machine has seen: {last} is gone (it held {state.size:,} entries)",
-            hint="a restored backup goes on as a new ledger; see docs/THREAT-MODEL.md",
+            f"{folder.path} is behind what this machine has seen: {state.packs:,} packs, of which {last} is gone",
+            hint=f"cut off, or a backup? `ledger verify` reads it; {_WHAT_THEN}",
         )
     if folder.get(last, max(0, size - 32)) != state.trailer:
         raise RolledBack(
             f"{folder.path} contradicts what this machine has seen: {last} is another",
-            hint="somebody replaced history; run: ledger verify",
+            hint=f"history was replaced, or a copy was continued elsewhere; {_WHAT_THEN}",
         )
 
 
@@ -149,7 +152,7 @@ def check(state: State, folder: Folder) -> None:
 def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
     """Holds a lock file among the processes of this machine; False where it is held and `wait` is off."""
     with storage_errors(path):
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -158,4 +161,6 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
             return
         yield True
     finally:
+        # A process that was forked meanwhile has the same open file, and would keep the lock.
+        fcntl.flock(fd, fcntl.LOCK_UN)
         os.close(fd)

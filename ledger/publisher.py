@@ -6,6 +6,7 @@ a time works on a machine; what a crash leaves half done is done again.
 
 import threading
 import time
+import warnings
 from pathlib import Path
 
 from ledger import checkpoint, pins
@@ -14,9 +15,13 @@ from ledger.checkpoint import Checkpoint, Head
 from ledger.merkle import leaf_hash
 from ledger.tiles import Builder
 from schemas.errors import LedgerError, Malformed, Missing, NotSound, StorageFailed
-from store.durable import storage_errors
 from store.folder import Folder
 from store.signers import Signer
+
+
+class NotPublished(UserWarning):
+    """What was committed is durable, but tiles, checkpoint or pin could not be written."""
+
 
 INTERVAL = 1.0
 """Seconds between two checkpoints at least."""
@@ -112,10 +117,7 @@ class Publisher:
         """Publishes at once, and keeps the pin."""
         folder = self.chain.folder
         if self.log is not None:
-            tmp = Path(folder.at("tmp"))
-            with storage_errors(tmp):
-                tmp.mkdir(mode=0o700, exist_ok=True)
-            with pins.locked(tmp / "publisher.lock"):
+            with pins.locked(folder.for_locks() / "publisher.lock"):
                 with self.lock:
                     head = self.chain.head
                 # After the head is fixed: nothing that it covers may be lost alone.
@@ -125,22 +127,37 @@ class Publisher:
         self._last = time.monotonic()
 
     def close(self) -> None:
-        """Publishes what is left. Who only reads tries to, and is not stopped by a store that can't be written."""
+        """Publishes what is left.
+
+        What could not be published or pinned is made up for by whoever comes next: what was acknowledged is durable
+        all the same. Who has committed something is warned, who only reads is not.
+        """
         self._closing.set()
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
         if self.chain.folder.disk.failed is not None or not self.chain.state.packs:
             return
-        if self.chain.published >= self.chain.state.size or self.log is None:
-            self._pin()
-        elif self._committed:
-            self.now()
-        else:
-            try:
-                self.now()
-            except StorageFailed:
+        try:
+            if self.chain.published >= self.chain.state.size or self.log is None:
                 self._pin()
+            else:
+                self.now()
+        except StorageFailed as error:
+            if self._committed:
+                warnings.warn(
+                    f"what was appended is durable, but could not be published: {error.what}",
+                    NotPublished,
+                    stacklevel=3,
+                )
+            self._pin_if_possible()
+
+    def _pin_if_possible(self) -> None:
+        try:
+            self._pin()
+        except StorageFailed:
+            # Without a pin a later rollback shows by --since alone; nothing is lost.
+            return
 
     def _pin(self) -> None:
         with self.lock:

@@ -43,6 +43,11 @@ class Writer:
             self._committer = self._find_committer()
         return self._committer
 
+    def close(self) -> None:
+        """Commits what was handed in, and takes no more."""
+        if self._committer is not None:
+            self._committer.close()
+
     def commit(self, draft: Draft) -> list[Appended]:
         """Commits a draft; returns when it is durable."""
         result = self.committer.append(draft)
@@ -50,9 +55,11 @@ class Writer:
         return result
 
     def learn(self, draft: Draft) -> None:
-        """Remembers the lists of a draft that was committed."""
+        """Remembers the lists of a draft that was committed, and that their pieces are there."""
         for prepared in draft.contents:
-            self.blobs.prefixes.learn(prepared.learned)
+            if prepared.learned:
+                self.blobs.prefixes.learn(prepared.learned)
+                self.blobs.learn(prepared)
 
     def new_key(self, run: str) -> DataKey:
         """Makes the data key of a new run."""

@@ -8,6 +8,7 @@ from bisect import bisect_left
 import msgspec
 
 from schemas.entries import Artifact, Entry, Erasure, Known, Prompt, Response, RunFinished, RunStarted, Uninterpreted
+from schemas.ids import belongs
 
 
 class OpenRun(msgspec.Struct):
@@ -42,6 +43,7 @@ class Part(msgspec.Struct):
     """A history of a stretch of entries whose beginning is not known: to be joined to what was before.
 
     Attributes:
+        started: index of each run that began in it.
         runs: runs still open at the end of the stretch; `started` is -1 where that was before.
         ended: how runs ended in it.
         carried: runs that began before, with what the stretch first says of them.
@@ -50,6 +52,7 @@ class Part(msgspec.Struct):
         erased: entry that erased each data key.
     """
 
+    started: dict[str, int] = {}
     runs: dict[str, OpenRun] = {}
     ended: dict[str, str] = {}
     carried: dict[str, Carried] = {}
@@ -96,9 +99,14 @@ class History:
             return None
         if type(entry) in _SPECIAL:
             if isinstance(entry, Erasure):
-                return self._erase(index, entry)
+                # Its own step first: it may be one of the run that it erases.
+                return self._step(index, entry) or self._erase(index, entry)
             if isinstance(entry, RunStarted):
                 return self._start(index, entry)
+        return self._step(index, entry)
+
+    def _step(self, index: int, entry: Known | Uninterpreted) -> str | None:
+        run = self.runs.get(entry.run)
         if not entry.run:
             return None
         if run is None:
@@ -127,11 +135,12 @@ class History:
         for index, id in part.erasing:
             if id not in self.runs and id not in (self.ended or {}):
                 broken.append((index, _never_started(id)))
+        for id, index in part.started.items():
+            if id in self.runs or id in (self.ended or {}):
+                broken.append((index, _twice(id)))
         for id, run in part.runs.items():
             mine = self.runs.get(id)
             if run.started >= 0:
-                if mine is not None or id in (self.ended or {}):
-                    broken.append((run.started, _twice(id)))
                 self.runs.setdefault(id, run)
             elif mine is not None:
                 mine.step = run.step
@@ -147,6 +156,8 @@ class History:
         if again:
             return _twice(entry.run)
         self.runs[entry.run] = OpenRun(index, entry.key)
+        if self.part is not None:
+            self.part.started[entry.run] = index
         return None if entry.step == 1 else f"run {entry.run} does not start with step 1"
 
     def _continue(self, index: int, entry: Entry | Uninterpreted, run: OpenRun) -> str | None:
@@ -169,13 +180,17 @@ class History:
         return f"appended to run {run} {(self.ended or {}).get(run, 'before it started, or after its end')}"
 
     def _erase(self, index: int, entry: Erasure) -> str | None:
+        strange = [key for key in entry.keys if not belongs(bytes.fromhex(key), entry.of)]
         for key in entry.keys:
-            self.erased.setdefault(key, index)
+            if key not in strange:
+                self.erased.setdefault(key, index)
         known = entry.of in self.runs or self.ended is None or entry.of in self.ended
         self._end(entry.of, f"after it was erased by entry {index}")
         if not known and self.part is not None:
             self.part.erasing.append((index, entry.of))
-            return None
+            known = True
+        if strange:
+            return f"erases data key {strange[0]}, which is not of run {entry.of}"
         return None if known else _never_started(entry.of)
 
     def _end(self, run: str, how: str) -> None:

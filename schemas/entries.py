@@ -258,6 +258,8 @@ def encode(entry: Known) -> bytes:
         raw = _encoder.encode(entry)
     except UnicodeEncodeError:
         raise Malformed("a text holds what is no character", hint="give it in UTF-8") from None
+    except (TypeError, msgspec.MsgspecError) as error:
+        raise Malformed(f"a member of an entry has another type: {error}") from None
     if len(raw) > MAX_ENTRY:
         raise TooLarge(
             f"entry of {len(raw):,} bytes; the limit is {MAX_ENTRY:,}",

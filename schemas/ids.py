@@ -3,9 +3,12 @@
 import re
 from functools import lru_cache
 
+from blake3 import blake3
+
 from schemas.errors import Malformed
 
 ADDRESS_PREFIX = "artifact://"
+_BLIND = "agent-ledger 2026-11 v1 blind key id"
 # One path, safe as a folder name on every system; no "+" (C2SP key names) and no "..".
 _ORIGIN = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?(?:/[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?)*")
 _RUN_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -36,6 +39,24 @@ def is_run_id(text: str) -> bool:
 def run_key_id(run: str) -> bytes:
     """The id of a run's data key: the 16 bytes of the run id."""
     return bytes.fromhex(run.replace("-", ""))
+
+
+def blind_key_id(key: bytes, nonce: bytes) -> bytes:
+    """The id of a data key that stands in for another, made by a writer who can't open that one.
+
+    It shows whose it is, so that an erasure can name it and reach no other run's.
+
+    Args:
+        key: id of the data key that it stands in for.
+        nonce: 8 random bytes.
+    """
+    return nonce + blake3(key + nonce, derive_key_context=_BLIND).digest(8)
+
+
+def belongs(key: bytes, run: str) -> bool:
+    """Whether a data key with that id is a run's own: the one with its id, or one that stands in for it."""
+    own = run_key_id(run)
+    return key in (own, blind_key_id(own, key[:8]))
 
 
 def address(cid: bytes) -> str:

@@ -18,6 +18,7 @@ INLINE = 65_536
 """Sealed blobs of this many bytes and more lie outside of packs."""
 
 _SPILL = 16 << 20
+_MOST_SEEN = 1 << 18
 
 
 def large_name(blob: bytes) -> str:
@@ -60,6 +61,7 @@ class Blobs:
         self.places = places
         self.keyring = keyring
         self.prefixes = lists.Prefixes()
+        self._seen: dict[bytes, None] = {}
 
     def prepare(self, key: DataKey, content: bytes | Path, *, request: bool = False) -> Prepared:
         """Seals a content. Large blobs are written and made durable; small ones await their pack.
@@ -106,10 +108,35 @@ class Blobs:
 
     def _write_outside(self, made: list[Sealed]) -> list[tuple[bytes, int]]:
         # Written anew unless a committed pack refers to it: what lies there may be a stranger's, or half synced.
-        missing = [blob for blob in made if self.places.find(blob.cid) is None]
+        missing = [blob for blob in made if not self.has(blob.cid)]
         if missing:
             self.folder.put({large_name(blob.cid): blob.data for blob in missing})
         return [(blob.cid, len(blob.data)) for blob in made]
+
+    def has(self, blob: bytes) -> bool:
+        """Whether a blob can be read from what is committed, and need not be stored again.
+
+        A pack may name what is not there, or is something else: each is looked at once.
+        """
+        if blob in self._seen:
+            return True
+        if self.places.find(blob) is None:
+            return False
+        try:
+            self.get(blob)
+        except (Missing, NotSound):
+            return False
+        self._see([blob])
+        return True
+
+    def learn(self, prepared: Prepared) -> None:
+        """Takes in that a content of this process is committed."""
+        self._see([blob.cid for blob in prepared.inside] + [cid for cid, _ in prepared.outside])
+
+    def _see(self, blobs: list[bytes]) -> None:
+        if len(self._seen) > _MOST_SEEN:
+            self._seen = {}
+        self._seen.update(dict.fromkeys(blobs))
 
     def get(self, blob: bytes) -> bytes:
         """An object's bytes, its cid checked.
@@ -121,14 +148,28 @@ class Blobs:
         place = self.places.find(blob)
         if place is None:
             raise Missing(f"{address(blob)} is not in this ledger", hint="`ledger log RUN` prints addresses")
-        if place.offset == LARGE:
-            data = self.folder.get(large_name(blob))
-        else:
-            data = self.folder.get(pack.name(place.pack), place.offset, place.length)
-        if cid(data) != blob:
+        try:
+            if place.offset == LARGE:
+                data = self.folder.get(large_name(blob))
+            else:
+                data = self.folder.get(pack.name(place.pack), place.offset, place.length)
+            if cid(data) == blob:
+                return data
             where = large_name(blob) if place.offset == LARGE else f"pack {place.pack}, offset {place.offset:,}"
             raise NotSound(f"{where}: the blob there is not {address(blob)}", step=6, hint="run: ledger verify")
-        return data
+        except (Missing, NotSound):
+            # Another pack may hold what this one only claims to.
+            if (found := self._search(blob)) is not None:
+                return found
+            raise
+
+    def _search(self, blob: bytes) -> bytes | None:
+        for number in range(self.places.covered):
+            found = pack.parse(self.folder.get(pack.name(number)))
+            for name, data in zip(found.cids, found.blobs, strict=True):
+                if name == blob == cid(data):
+                    return data
+        return None
 
     def pieces(self, text: str) -> Iterator[bytes]:
         """The content of an address, piece by piece.

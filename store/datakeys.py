@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pyrage
 
 from schemas.errors import CannotTell, Erased, KeyUnusable, Malformed, Missing, NotSound
-from schemas.ids import check_origin
+from schemas.ids import blind_key_id, check_origin
 from store import secrets
 from store.folder import Folder
 from store.seal import DataKey
@@ -116,6 +116,9 @@ class NewRoot(NamedTuple):
     recipient: str
     identity: str
 
+    def __repr__(self) -> str:
+        return f"NewRoot({self.recipient})"
+
 
 def new_root() -> NewRoot:
     """A fresh age identity."""
@@ -204,7 +207,7 @@ class Keyring:
             with self._making:
                 own = self._own.get(id)
                 if own is None:
-                    own = self._own[id] = self.make(self.random(16), root_recipient)
+                    own = self._own[id] = self.make(blind_key_id(id, self.random(8)), root_recipient)
             self._check_erased(own.id)
             return own
         if key.commitment != commitment:

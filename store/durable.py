@@ -7,6 +7,7 @@ success without it; so the first failure ends the use of this disk (`Disk.failed
 
 import errno
 import os
+import stat
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,31 @@ _REASONS = {
     errno.EPERM: ("permission denied", "check who owns the folder, and that the file system has hard links"),
     errno.EIO: ("the disk failed", "check the disk before writing to it again"),
 }
+
+
+LONGEST = 64 << 20
+"""Bytes of the longest object: a pack."""
+
+
+class NotAFile(Exception):
+    """Where an object should be lies something else."""
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(path)
+        self.what = what
+
+
+def _open_to_read(path: str, flags: int) -> int:
+    try:
+        fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise NotAFile(path, "no regular file") from None
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise NotAFile(path, "no regular file")
+    return fd
 
 
 class storage_errors:
@@ -133,17 +159,30 @@ class Disk:
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
-        """Bytes of a file; fewer than asked for where it ends. Raises FileNotFoundError."""
-        with storage_errors(path), open(path, "rb", buffering=0) as file:
+        """Bytes of a file; fewer than asked for where it ends.
+
+        Whoever can write the folder could put a device, a pipe, a link or a file without end in its place.
+
+        Raises:
+            FileNotFoundError: there is none.
+            NotAFile: it is no regular file, or longer than any of ours.
+        """
+        with storage_errors(path), open(path, "rb", buffering=0, opener=_open_to_read) as file:
             if offset:
                 file.seek(offset)
             if length is None:
+                if os.fstat(file.fileno()).st_size > LONGEST:
+                    raise NotAFile(path, f"longer than {LONGEST >> 20} MiB")
                 return file.readall()
             parts: list[bytes] = []
             while length > 0 and (part := file.read(length)):
                 parts.append(part)
                 length -= len(part)
             return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def is_link(self, path: str) -> bool:
+        """Whether a name leads elsewhere."""
+        return os.path.islink(path)
 
     def size(self, path: str) -> int | None:
         """Bytes of a file, or None where there is none."""

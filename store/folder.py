@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from schemas.errors import Missing, OutcomeUnknown, StorageFailed
-from store.durable import Disk
+from schemas.errors import Missing, NotSound, OutcomeUnknown, StorageFailed
+from store.durable import Disk, NotAFile, storage_errors
 
 T = TypeVar("T")
 
@@ -37,18 +37,23 @@ class Folder:
 
         Raises:
             Missing: there is no such object.
+            NotSound: something else lies in its place: a link, a pipe, a file longer than any of ours.
         """
         try:
             return self.disk.read(self.at(name), offset, length)
         except (FileNotFoundError, NotADirectoryError):
             raise Missing(f"{name} is missing in {self.path}") from None
+        except NotAFile as error:
+            raise _not_sound(name, error) from None
 
     def find(self, name: str) -> bytes | None:
-        """An object's bytes, or None where there is no such object."""
+        """An object's bytes, or None where there is no such object. Raises NotSound as `get`."""
         try:
             return self.disk.read(self.at(name))
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except NotAFile as error:
+            raise _not_sound(name, error) from None
 
     def size(self, name: str) -> int | None:
         """Bytes of an object, or None where there is no such object."""
@@ -117,12 +122,13 @@ class Folder:
         """Does it, and once more where a folder or a staged file went missing: somebody cleaned up `tmp/`."""
         try:
             return do()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             self._known.clear()
         try:
             return do()
-        except FileNotFoundError as error:
-            raise StorageFailed(f"{error.filename}: removed while we write", hint="who cleans up there?") from None
+        except (FileNotFoundError, NotADirectoryError) as error:
+            what = "removed while we write" if isinstance(error, FileNotFoundError) else "a file is in its way"
+            raise StorageFailed(f"{error.filename2 or error.filename}: {what}", hint="who is at work there?") from None
 
     def _drop(self, staged: list[str]) -> None:
         """Takes away what will not be used; what a failing disk keeps, `doctor --gc` removes."""
@@ -135,11 +141,24 @@ class Folder:
 
     def delete(self, name: str) -> None:
         """Takes an object away, if it is there."""
+        self._check_way(os.path.dirname(self.at(name)))
         self.disk.unlink(self.at(name))
+
+    def for_locks(self) -> Path:
+        """The folder of what concerns this machine alone and need not survive it."""
+        path = Path(self.at("tmp"))
+        self._check_way(str(path))
+        try:
+            with storage_errors(path):
+                path.mkdir(mode=0o700, exist_ok=True)
+        except (FileExistsError, FileNotFoundError, NotADirectoryError):
+            raise StorageFailed(f"{path}: no folder can be made there", hint="a file is in its way") from None
+        return path
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """Names of the objects below a folder, in order."""
         folder = self.at(prefix) if prefix else self.path
+        self._check_way(folder)
         for name, is_folder in self.disk.listdir(folder):
             whole = f"{prefix}/{name}" if prefix else name
             if is_folder:
@@ -162,10 +181,22 @@ class Folder:
         self._make_folder(folder)
         return folder
 
+    def _check_way(self, folder: str) -> None:
+        """Refuses links among the folders of a ledger: they would lead what we write or remove elsewhere.
+
+        Raises:
+            StorageFailed: there is one.
+        """
+        while len(folder) > len(self.path):
+            if self.disk.is_link(folder):
+                raise StorageFailed(f"{folder} is a link", hint="a ledger holds none; who made it?")
+            folder = os.path.dirname(folder)
+
     def _make_folder(self, folder: str) -> None:
         """Makes a folder. One that is there may have been made by a process that died before it synced its name."""
         if folder in self._known:
             return
+        self._check_way(folder)
         new = []
         at = folder
         while at not in self._known and len(at) > len(self.path):
@@ -179,3 +210,11 @@ class Folder:
                     pass
             self.disk.sync_folder(os.path.dirname(path))
             self._known.add(path)
+
+
+_STEPS = {"ledger.toml": 2, "packs": 2, "checkpoint": 4, "tile": 7}
+
+
+def _not_sound(name: str, error: NotAFile) -> NotSound:
+    """The step of docs/FORMAT.md that looks at such an object first."""
+    return NotSound(f"{name} is {error.what}", step=_STEPS.get(name.split("/")[0], 6))

@@ -25,6 +25,8 @@ MAX_PIECE = 1 << 20
 MAGIC = b"LB\x01\x00"
 HEADER = 20
 OVERHEAD = HEADER + 32 + 32 + 16
+SHORTEST = OVERHEAD + 256
+"""Bytes of the shortest sealed blob."""
 _CONTEXT = "agent-ledger 2026-11 v1 "
 # Copied for each use: to derive from the context again would cost a twelfth of a cid.
 _CID = blake3(derive_key_context=_CONTEXT + "blob cid")
@@ -167,7 +169,7 @@ class Blob(NamedTuple):
 
 
 def _take_apart(data: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    if len(data) < OVERHEAD + 256 or data[:4] != MAGIC:
+    if len(data) < SHORTEST or data[:4] != MAGIC:
         raise NotSound("a blob is not in the format of sealed blobs", step=10)
     return data[:HEADER], data[HEADER:52], data[52:84], data[84:]
 

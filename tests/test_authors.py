@@ -23,10 +23,11 @@ from ledger.checkpoint import Head
 from ledger.erase import erase
 from ledger.log import system_clock
 from ledger.merkle import Frontier, leaf_hash
-from schemas.entries import KeysChanged, TrustChanged, encode
+from schemas.entries import KeysChanged, Known, RunFinished, RunStarted, TrustChanged, encode
 from schemas.errors import Ambiguous, KeyUnusable, LedgerError, NotFound, NotSound, UsageError
 from schemas.trust import Author, KeysNote, TrustNote
 from store import secrets
+from store.seal import seal
 from store.signers import Signer, Verifier
 from tests.support.forge import Forger, drop_derived, key, new_key, parsed
 from tests.support.machine import ORIGIN, Place, copied, new_ledger
@@ -834,3 +835,64 @@ def test_who_ends_himself_signs_one_last_time(place: Place) -> None:
     with ledger.open(place.path, signer=f"file:{path}") as log:
         log.run("by the other")
     is_sound(place)
+
+
+def leaves(forger: Forger, *entries: Known) -> Forger:
+    return forger.leaf(*(encode(entry) for entry in entries)).sign(key())
+
+
+def test_a_run_that_finished_is_not_started_again_however_far_away(place: Place) -> None:
+    """A run that both starts and ends in a later stretch of an audit leaves no trace at the stretch's end."""
+    with place.machine.here():
+        with ledger.open(place.path) as log:
+            run = log.run("once")
+            run.finish()
+        forger = Forger(place.path)
+        for _ in range(140):
+            forger.leaf(b'{"kind":"test.filler","fill":"' + b"x" * 60_000 + b'"}').sign(key()).commit()
+        started = RunStarted(v=1, time=system_clock(), run=run.id, step=1, key="0" * 64)
+        finished = RunFinished(v=1, time=system_clock(), run=run.id, step=2, status="succeeded")
+        leaves(forger, started, finished).commit()
+        assert "started twice" in unsound(place.path, place.trust.owner, 11).findings[0].what
+
+
+UNKNOWN = {
+    "white space before the kind": b'{ "kind": "next.thing" }',
+    "an escape in the kind": b'{"kind":"next\\u002ething"}',
+    "a run that is null": b'{"kind":"next.thing","run":null}',
+    "a run that is a number": b'{"kind":"next.thing","run":5,"step":1}',
+    "a step alone": b'{"kind":"next.thing","step":5}',
+    "nested too deep": b'{"kind":"next.thing","a":' + b"[" * 64 + b"]" * 64 + b"}",
+}
+
+
+@pytest.mark.parametrize("what", UNKNOWN)
+def test_both_verifiers_refuse_an_unknown_kind_of_another_form(place: Place, what: str) -> None:
+    with place.machine.here():
+        Forger(place.path).leaf(UNKNOWN[what]).sign(key()).commit()
+        unsound(place.path, place.trust.owner, 3)
+
+
+@pytest.mark.parametrize("raw", [b'{"kind":"next.thing","a":' + b"[" * 63 + b"]" * 63 + b"}",
+                                 b'{"kind":"next.thing", "b" : 1 }'])  # fmt: skip
+def test_both_verifiers_accept_an_unknown_kind(place: Place, raw: bytes) -> None:
+    with place.machine.here():
+        Forger(place.path).leaf(raw).sign(key()).commit()
+        sound(place.path, place.trust.owner)
+
+
+def test_a_blob_that_another_only_claims_to_hold_is_stored_again(place: Place) -> None:
+    """Who may write names a blob that is not there, or is another, so that an honest writer would leave it out."""
+    with place.machine.here():
+        with ledger.open(place.path) as log:
+            run = log.run("honest")
+            secret = log.writer.key(run.id)
+        texts = [b"tests are green", b"tests are red", os.urandom(100_000)]
+        inside, outside, large = (seal(secret, text) for text in texts)
+        forger = Forger(place.path).entries().sign(key())
+        forger.commit(blobs=[(inside.cid, outside.data)], large=[(b.cid, len(b.data)) for b in (outside, large)])
+        with ledger.open(place.path) as log:
+            kept = [log.resume(run.id).artifact(text) for text in texts]
+            assert [log.read(one.address) for one in kept] == texts
+        with ledger.open(place.path) as log:
+            assert [log.read(one.address) for one in kept] == texts

@@ -20,6 +20,7 @@ import pytest
 
 import ledger
 from ledger.log import Log
+from ledger.publisher import NotPublished
 from schemas.errors import LedgerError, OutcomeUnknown, StorageFailed
 from store import secrets
 from store.signers import Signer
@@ -367,15 +368,35 @@ def test_an_error_of_the_caller_is_not_hidden_by_one_of_the_closing(place: Place
             raise RuntimeError("the caller's")
         assert any("could not be finished: the disk failed" in note for note in raised.value.__notes__)
 
-        with pytest.raises(RuntimeError, match="the caller's") as raised, ledger.open(place.path) as log:
+        with (
+            pytest.warns(NotPublished, match="durable, but could not be published"),
+            pytest.raises(RuntimeError, match="the caller's"),
+            ledger.open(place.path) as log,
+        ):
             log.run("published late")
             shutil.rmtree(place.machine.state)
             place.machine.state.write_text("no folder")
             raise RuntimeError("the caller's")
-        assert any("closing" in note for note in raised.value.__notes__)
-        with pytest.raises(LedgerError), ledger.open(place.path) as log:
-            log.run("nobody else complains")
         place.machine.state.unlink()
+
+
+@pytest.mark.parametrize("what", ["tiles", "pin"])
+def test_what_could_not_be_published_is_a_warning_and_no_error(place: Place, what: str) -> None:
+    with place.machine.here():
+        with pytest.warns(NotPublished), ledger.open(place.path) as log:
+            run = log.run("kept").id
+            log.publisher.close()
+            log.publisher._committed = True
+            log.run("kept too")
+            if what == "tiles":
+                shutil.rmtree(place.path / "tile")
+                (place.path / "tile").write_text("no folder")
+            else:
+                shutil.rmtree(place.machine.state)
+                place.machine.state.write_text("no folder")
+        (place.path / "tile" if what == "tiles" else place.machine.state).unlink()
+        with ledger.open(place.path) as log:
+            assert log.chain.state.history.runs[run].step == 1
     assert why_not_sound_elsewhere(place) == ""
 
 

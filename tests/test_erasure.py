@@ -16,6 +16,7 @@ import ledger
 from ledger import doctor, homes
 from ledger import erase as erasing
 from ledger.commit import Draft
+from ledger.disclose import disclose
 from ledger.drafts import Content
 from ledger.erase import erase
 from ledger.log import system_clock
@@ -435,7 +436,7 @@ def test_the_key_that_runs_share_is_never_erased(told: Told) -> None:
 def test_a_rogue_erasure_of_the_shared_key_is_found_and_stops_nobody(told: Told) -> None:
     rogue = Erasure(v=1, time=system_clock(), of=told.run, keys=[project_id(0).hex()])
     Forger(told.place.path).leaf(encode(rogue)).sign(key()).commit()
-    is_refused(told, 6, 11)
+    is_refused(told, 11)
     with ledger.open(told.place.path) as log:
         log.run("still").artifact("written")
 
@@ -543,3 +544,64 @@ def test_a_damaged_cache_hides_no_key_from_an_erasure(told: Told, blind: Place) 
     with ledger.open(told.place.path) as log:
         unreadable(log, [*told.gone, added])
     is_sound(told)
+
+
+def test_an_erasure_never_reaches_another_runs_keys(told: Told, blind: Place) -> None:
+    """Somebody who may write names another run's contents, whose addresses are in clear, in the run to be erased."""
+    with ledger.open(told.place.path) as log:
+        theirs = log.run("theirs")
+        address = theirs.artifact(b"theirs").address
+    with blind.machine.here(), ledger.open(told.place.path) as log:
+        blindly = log.run("blindly").artifact(b"written blindly").address
+    with ledger.open(told.place.path) as log:
+        step = log.chain.state.history.runs[told.run].step
+    forger = Forger(told.place.path)
+    for content in (*told.kept, address, blindly):
+        step += 1
+        named = Artifact(v=1, time=system_clock(), run=told.run, step=step, content=content, digest="0" * 64)
+        forger.leaf(encode(named))
+    forger.sign(key()).commit()
+    erased(told)
+    with ledger.open(told.place.path) as log:
+        assert log.read(address) == b"theirs"
+        assert log.read(blindly) == b"written blindly"
+        assert log.read(told.kept[0]) == b"to keep"
+        unreadable(log, told.gone)
+    is_sound(told)
+
+
+@pytest.mark.parametrize("whose", ["another run's", "nobody's", "the shared one"])
+def test_an_erasure_that_lists_a_foreign_key_is_found_and_hides_nothing(told: Told, whose: str) -> None:
+    with ledger.open(told.place.path) as log:
+        theirs = log.run("theirs")
+        address = theirs.artifact(b"theirs").address
+    listed = {"another run's": run_key_id(theirs.id), "nobody's": os.urandom(16), "the shared one": project_id(0)}
+    rogue = Erasure(v=1, time=system_clock(), of=told.run, keys=[listed[whose].hex()])
+    Forger(told.place.path).leaf(encode(rogue)).sign(key()).commit()
+    with ledger.open(told.place.path) as log:
+        assert log.read(address) == b"theirs"
+        assert log.read(told.gone[0]) == SECRET
+        log.run("still").artifact("written")
+        erase(log, theirs.id, "meant")
+    assert "which is not of run" in is_refused(told, 11)
+
+
+def test_an_erasure_that_is_a_step_of_a_run_keeps_the_runs_rules(told: Told) -> None:
+    rogue = Erasure(v=1, time=system_clock(), run=told.run, step=77, of=told.run, keys=[])
+    Forger(told.place.path).leaf(encode(rogue)).sign(key()).commit()
+    assert "step 77" in is_refused(told, 11)
+
+
+def test_what_was_disclosed_of_an_erased_run_may_go_with_it(told: Told) -> None:
+    with ledger.open(told.place.path) as log:
+        disclose(log, told.gone[1])
+    erased(told)
+    for file in (told.place.path / "blobs").rglob("*"):
+        os.utime(file, (0, 0))
+    with ledger.open(told.place.path) as log:
+        assert doctor.collect(log)[0] > 0
+    is_sound(told)
+    rest = [file for file in (told.place.path / "blobs").rglob("*") if file.is_file()]
+    assert rest, "what the other run holds is there"
+    rest[0].unlink()
+    is_refused(told, 6)

@@ -343,3 +343,15 @@ def test_progress_goes_up_to_the_whole_file(path: Path, tmp_path: Path) -> None:
         bring_in(log, file, progress=lambda done, total: seen.append((done, total)))
     assert seen == sorted(seen)
     assert all(0 < done <= total == file.stat().st_size for done, total in seen)
+
+
+@pytest.mark.parametrize("named", ["a", "a.sig"])
+def test_a_path_beside_an_approval_is_not_followed_out_of_the_folder(path: Path, tmp_path: Path, named: str) -> None:
+    folder = tmp_path / "handed"
+    folder.mkdir()
+    (tmp_path / "secret").write_text("mine")
+    (folder / named).write_text("signed")
+    (folder / ("a" if named == "a.sig" else "a.sig")).symlink_to(tmp_path / "secret")
+    file = write(folder, {"kind": "approval", "run": "r", "path": named})
+    with pytest.raises(Malformed, match="out of the file's folder"):
+        bring(path, file)

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 import ledger
 from ledger import govern, homes, state
 from schemas.entries import Prompt
-from schemas.errors import UsageError
+from schemas.errors import Malformed, UsageError
 from store.datakeys import Keyring
 from store.durable import Disk
 from store.folder import Folder
@@ -512,3 +512,106 @@ def test_who_reads_while_a_log_is_closed_is_told_so_and_spoils_nothing(place: Pl
         with ledger.open(place.path) as log:
             assert [log.read(address) for address, _ in written] == [content for _, content in written]
             assert log._places_made_again is False
+
+
+def test_an_interrupt_at_any_moment_stops_no_later_commit(place: Place) -> None:
+    """Ctrl-C, over and over, wherever it strikes; then every thread still gets its turn."""
+    code = """
+import os, random, signal, sys, threading
+import ledger
+
+def strike(number, frame):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, strike)
+chance = random.Random(7)
+with ledger.open(sys.argv[1]) as log:
+    run = log.run("struck")
+    kept = struck = 0
+    while struck < 150:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0001, 0.003))
+            while True:
+                run.artifact(b"%d" % kept)
+                kept += 1
+        except KeyboardInterrupt:
+            struck += 1
+        except ledger.LedgerError:
+            struck += 1
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    threads = [threading.Thread(target=lambda: run.artifact(b"after")) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert not any(thread.is_alive() for thread in threads), "a thread waits for ever"
+    run.artifact(b"at last")
+    run.finish()
+print("done", kept)
+"""
+    with place.machine.here():
+        command = [sys.executable, "-c", code, str(place.path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
+        assert done.stdout.startswith("done"), done.stderr
+        assert ledger.verify(place.path).findings == []
+
+
+def test_a_ledger_opened_before_a_fork_is_refused_in_the_child_and_hangs_nobody(place: Place) -> None:
+    code = """
+import os, sys, time
+import ledger
+
+log = ledger.open(sys.argv[1])
+run = log.run("parent")
+for _ in range(20):
+    run.artifact(b"busy")
+    child = os.fork()
+    if not child:
+        try:
+            run.artifact(b"of the child")
+        except ledger.LedgerError as error:
+            assert "fork" in str(error), error
+            log.close()
+            os._exit(0)
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+idle = os.fork()
+if not idle:
+    time.sleep(30)
+    os._exit(0)
+began = time.monotonic()
+run.finish()
+log.close()
+assert time.monotonic() - began < 5, "an idle child keeps the lock"
+os.kill(idle, 9)
+print("done")
+"""
+    with place.machine.here():
+        command = [sys.executable, "-W", "error", "-c", code, str(place.path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+        assert done.stdout == "done\n", done.stderr
+        assert ledger.verify(place.path).findings == []
+
+
+def test_what_one_thread_hands_in_wrong_is_refused_to_it_alone(place: Place) -> None:
+    with place.machine.here(), ledger.open(place.path) as log, log.run("shared") as run:
+        refused: list[Exception] = []
+        barrier = threading.Barrier(6)
+
+        def append(model: Any) -> None:
+            barrier.wait()
+            for _ in range(20):
+                try:
+                    run.prompt(b"asked", model=model)
+                except Exception as error:
+                    refused.append(error)
+
+        threads = [threading.Thread(target=append, args=(model,)) for model in ("m", "m", object(), "m", "m", ["m"])]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(refused) == 40
+        assert all(isinstance(error, Malformed) for error in refused), refused
+        assert len(log.chain.state.history.runs[run.id].prompts) == 80

@@ -1,6 +1,7 @@
 """`ledger.verify` for a ledger: the steps in order, spans joined, pins compared."""
 
 import os
+import re
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from ledger.merkle import Frontier
 from ledger.state import State, read
 from ledger.trust import read_keys, read_trust
 from policies.history import History
-from schemas.entries import Erasure, references
+from schemas.entries import Disclosure, Erasure, Known, Uninterpreted, references
 from schemas.errors import Malformed, NotFound, NotSound, StorageFailed
 from schemas.ids import address
 from schemas.trust import TrustRoot
@@ -30,6 +31,7 @@ _SPAN_BYTES = 8 << 20
 _SPAN_PACKS = 1024
 _PARALLEL_FROM = 24 << 20
 _MOST_FINDINGS = 100
+_PACK = re.compile(r"packs/[0-9]{10}/[0-9]{3}\.pack")
 _AGE = b"age-encryption.org/v1\n"
 
 Progress = Callable[[int, int], None]
@@ -85,7 +87,7 @@ class _Audit:
         self.spare: list[bytearray] = []
         self.members: list[bytearray] = []
         self.chains: dict[bytes, bytes] = {}
-        self.absent: list[bytes] = []
+        self.absent: dict[bytes, bool] = {}
         self.keys_used: dict[str, int] = {}
         self.nodes: dict[int, list[bytes]] = {}
         self.authors: dict[str, int] = {}
@@ -115,7 +117,7 @@ class _Audit:
             self._summary()
         else:
             report.unchecked.append("everything after the place named above")
-        report.findings = sorted(report.findings, key=lambda f: f.step)[:_MOST_FINDINGS]
+        report.findings = sorted(dict.fromkeys(report.findings), key=lambda f: f.step)[:_MOST_FINDINGS]
         report.seconds = time.monotonic() - began
         if report.sound and self.state.packs:
             try:
@@ -140,11 +142,13 @@ class _Audit:
         data = self.folder.find("checkpoint")
         self.checkpoint_raw = data
         numbers: list[int] = []
-        for name in self.folder.list("packs"):
+        for name in filter(_PACK.fullmatch, self.folder.list("packs")):
             size = self.folder.size(name) or 0
             if name != pack.name(len(numbers)):
                 raise NotSound(f"{pack.name(len(numbers))} is missing: after it lies {name}", step=2)
             numbers.append(size)
+        if self.folder.size(beyond := pack.name(len(numbers))) is not None:
+            raise NotSound(f"{beyond} is no regular file", step=2)
         if not numbers:
             raise NotFound(f"{self.folder.path}: a ledger without packs", hint="its `ledger init` did not end")
         self.pack_sizes = numbers
@@ -233,7 +237,9 @@ class _Audit:
         self.spare.append(result.spare)
         self.members.append(result.members)
         self.chains |= dict(result.chains)
-        self.absent += result.absent
+        unreferred = set(_split(result.spare)) if result.absent else set[bytes]()
+        for blob in result.absent:
+            self.absent[blob] = self.absent.get(blob, False) or blob not in unreferred
         for key, size in result.keys_used.items():
             self.keys_used[key] = max(size, self.keys_used.get(key, 0))
         for level, node in result.nodes:
@@ -289,19 +295,17 @@ class _Audit:
         wanted = _cids(self.wanted)
         members = _cids(self.members)
         spare = _cids(self.spare) - wanted
+        missing = {blob for blob, referred in self.absent.items() if referred or blob in wanted}
         for chunk in self.cids:
             wanted.difference_update(_split(chunk))
-        missing = (wanted | set(self.absent)) - spare
+        missing |= wanted
         if missing:
             self._missing(missing)
-        for chain, inner in self.chains.items():
+        for chain in self.chains:
             if chain in members:
                 self._find(6, f"list {address(chain)} stands elsewhere than first in a list")
-            depth, at = 1, inner
-            while at in self.chains and depth <= 4096:
-                depth, at = depth + 1, self.chains[at]
-            if depth > 4096:
-                self._find(6, f"list {address(chain)} is deeper than 4,096")
+        for chain in _too_deep(self.chains):
+            self._find(6, f"list {address(chain)} is deeper than 4,096")
         spare -= set(self.absent)
         if spare:
             self.report.remarks.append(f"{len(spare):,} blobs that nothing refers to")
@@ -309,7 +313,7 @@ class _Audit:
     def _missing(self, missing: set[bytes]) -> None:
         """Blobs that are not there: forgiven where only entries of erased runs need them. Reads all packs again."""
         erased = {id for id, how in (self.state.history.ended or {}).items() if "erased" in how}
-        needed: dict[bytes, str] = {}
+        gone, shown, needed = dict[bytes, str](), dict[bytes, str](), dict[bytes, str]()
         members: dict[bytes, list[bytes]] = {}
         for number in range(self.packs):
             found = pack.parse(self.folder.get(pack.name(number)))
@@ -317,15 +321,15 @@ class _Audit:
                 if lists.is_list(data):
                     members[blob] = lists.parse(data)
             for index, raw in enumerate(found.leaves, found.size):
-                if raw[:1] != b"{" or (entry := read(index, raw)[0].entry).run in erased:
-                    continue
-                needed |= {blob: f"entry {index}" for blob in references(entry, raw) if blob not in needed}
-        waiting = list(needed)
-        while waiting:
-            blob = waiting.pop()
-            new = [inner for inner in members.get(blob, ()) if inner not in needed]
-            needed |= dict.fromkeys(new, needed[blob])
-            waiting += new
+                if raw[:1] == b"{":
+                    entry = read(index, raw)[0].entry
+                    group = gone if entry.run in erased else shown if isinstance(entry, Disclosure) else needed
+                    for blob in _references(entry, raw):
+                        group.setdefault(blob, f"entry {index}")
+        for group in (gone, shown, needed):
+            _reach(group, members)
+        # What was disclosed of an erased run may be gone like the run.
+        needed |= {blob: what for blob, what in shown.items() if blob not in gone and blob not in needed}
         # What no pack names is never forgiven: then nothing says that it was ever there.
         unnamed = missing - set(self.absent)
         for blob in sorted(missing):
@@ -351,7 +355,8 @@ class _Audit:
             data = self.folder.find(name)
             entry = erased.get(id)
             if data is None:
-                self._find(6, f"{name} is missing, and no entry erased it")
+                if entry is None or id in self.keys_used:
+                    self._find(6, f"{name} is missing, and {'no tombstone' if entry else 'no entry erased it'}")
             elif entry is None:
                 if (later := read_tombstone(data, self.origin)) is not None and self._erased_meanwhile(id, later):
                     self.report.remarks.append(f"a run was erased while this audit ran: entry {later}")
@@ -442,6 +447,40 @@ class _Audit:
                 last = self.authors[author.name]
                 report.remarks.append(f"batches {until:,} to {last:,} of {author.name} are disowned by the owner")
         report.packs, report.head = self.packs, self.state.head
+
+
+def _references(entry: Known | Uninterpreted, raw: bytes) -> list[bytes]:
+    try:
+        return references(entry, raw)
+    except NotSound:
+        # Found where it stands, by its span.
+        return []
+
+
+def _reach(group: dict[bytes, str], members: dict[bytes, list[bytes]]) -> None:
+    """Adds what lists of a group lead to."""
+    waiting = list(group)
+    while waiting:
+        blob = waiting.pop()
+        new = [inner for inner in members.get(blob, ()) if inner not in group]
+        group |= dict.fromkeys(new, group[blob])
+        waiting += new
+
+
+def _too_deep(chains: dict[bytes, bytes]) -> list[bytes]:
+    """Lists that begin a chain of more than 4,096."""
+    depths: dict[bytes, int] = {}
+    for chain in chains:
+        links, at = [], chain
+        while at in chains and at not in depths:
+            links.append(at)
+            depths[at] = 0
+            at = chains[at]
+        depth = depths.get(at, 0)
+        for link in reversed(links):
+            depth += 1
+            depths[link] = depth
+    return [chain for chain, depth in depths.items() if depth > lists.MAX_DEPTH]
 
 
 def _count(count: int, what: str) -> str:

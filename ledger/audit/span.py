@@ -23,7 +23,7 @@ from schemas.ids import address
 from store import lists, pack
 from store.blobs import large_name
 from store.folder import Folder
-from store.seal import HEADER, MAGIC, cid, cids
+from store.seal import HEADER, MAGIC, SHORTEST, cid, cids
 from store.signers import Verifier
 
 
@@ -258,9 +258,9 @@ class _Span:
                     where = f"pack {found.number}, offset {offset:,}"
                     result.findings.append((6, f"{where}: the blob is not {address(blob)}"))
         keys = {data[:HEADER] for data in found.blobs}
-        if not all(map(_begins_sealed, keys)):
+        if not all(map(_begins_sealed, keys)) or min(map(len, found.blobs), default=SHORTEST) < SHORTEST:
             for blob, data in zip(made, found.blobs, strict=True):
-                if not _begins_sealed(data[:HEADER]):
+                if not _begins_sealed(data[:HEADER]) or len(data) < SHORTEST:
                     self._list(found, blob, data)
             keys = set(filter(_begins_sealed, keys))
         for blob, size in zip(found.large, found.large_sizes, strict=True):
@@ -269,10 +269,13 @@ class _Span:
             except Missing:
                 result.absent.append(blob)
                 continue
+            except NotSound as error:
+                result.findings.append((error.step, error.what))
+                continue
             result.bytes_read += len(data)
             if len(data) != size or cid(data) != blob:
                 result.findings.append((6, f"{large_name(blob)} changed: it is not {address(blob)}"))
-            elif _begins_sealed(data[:HEADER]):
+            elif _begins_sealed(data[:HEADER]) and len(data) >= SHORTEST:
                 keys.add(data[:HEADER])
             else:
                 self._list(found, blob, data)
@@ -311,17 +314,23 @@ class _Span:
 
     def _tile(self, name: str, full: str, length: int) -> bytes | None:
         """A tile; where the partial one has gone because the full one is there, the beginning of that."""
-        data = self.folder.find(name)
-        return data if data is not None or name == full else (self.folder.find(full) or b"")[:length] or None
+        data = self._find(name)
+        return data if data is not None or name == full else (self._find(full) or b"")[:length] or None
 
     def _bundle(self, name: str, full: str, width: int) -> bytes | None:
-        data = self.folder.find(name)
-        if data is not None or name == full or (whole := self.folder.find(full)) is None:
+        data = self._find(name)
+        if data is not None or name == full or (whole := self._find(full)) is None:
             return data
         try:
             return tiles.bundle(tiles.parse_bundle(whole)[:width])
         except NotSound:
             return whole
+
+    def _find(self, name: str) -> bytes | None:
+        try:
+            return self.folder.find(name)
+        except NotSound:
+            return b""
 
     def _derived(self, name: str, data: bytes | None) -> None:
         self.result.findings.append((7, derived(name, data)))

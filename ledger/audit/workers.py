@@ -50,7 +50,8 @@ class _Worker:
         # The module's folder first: the same code as ours, wherever the caller was started.
         home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         self.process = subprocess.Popen(
-            [sys.executable, "-c", f"import sys; sys.path.insert(0, {home!r}); import {module} as m; m.serve()"],
+            # -P: never what lies in the folder that the caller happens to be in.
+            [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, {home!r}); import {module} as m; m.serve()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             # An interrupt is ours to handle: we end them.
