@@ -179,6 +179,26 @@ class Chain:
         self.check_whole()
         pins.check(self.state, self.folder)
 
+    def trailer_of(self, packs: int) -> bytes | None:
+        """The trailer of the last of so many packs, as the pack after it states it; None where fewer are proven."""
+        state = self.state
+        if packs >= state.packs:
+            return state.trailer if packs == state.packs else None
+        return pack.peek_previous(self.folder.get(pack.name(packs), 0, 52))
+
+    def check_links(self, found: pack.Pack, before: bytes) -> None:
+        """Looks whether a proven pack that is read again is the one that was proven, as far as its links tell.
+
+        Args:
+            before: trailer of the pack before it.
+
+        Raises:
+            NotSound: it does not link to the pack before it, or is not the last that was proven (step 2).
+        """
+        state = self.state
+        if found.previous != before or (found.number == state.packs - 1 and found.trailer != state.trailer):
+            raise NotSound(f"pack {found.number}: does not link to the packs around it", step=2)
+
     def _remember(self, proven: Proven) -> None:
         self._recent.append(Stretch(proven.pack.size, proven.pack.leaves, proven.hashes))
         self._remembered += sum(map(len, proven.pack.leaves))

@@ -24,13 +24,23 @@ from ledger.state import Recorded, State, read
 from ledger.trust import Trust, read_trust
 from ledger.writer import Writer
 from schemas.entries import Known, TrustChanged
-from schemas.errors import CannotTell, Erased, KeyUnusable, LedgerError, Missing, NotFound, NotSound
+from schemas.errors import (
+    CannotTell,
+    Erased,
+    KeyUnusable,
+    LedgerError,
+    Malformed,
+    Missing,
+    NotFound,
+    NotSound,
+    TooLarge,
+)
 from schemas.trust import TrustRoot
 from store import pack
 from store.blobs import Blobs, Prepared, note_places
 from store.datakeys import Keyring
 from store.folder import Folder
-from store.places import Places
+from store.places import WORTH, Places
 from store.seal import DataKey
 from store.signers import Signer, Verifier
 
@@ -44,6 +54,9 @@ def system_random(count: int) -> bytes:
     """Random bytes of the system."""
     return os.urandom(count)
 
+
+MAX_DETAIL = 16 << 20
+"""Bytes of a detail that are read; a longer one is nobody's name or reason."""
 
 _WAIT = 15.0
 """Seconds to wait for somebody else's checkpoint."""
@@ -76,7 +89,7 @@ class Log:
         self.chain = Chain(folder, state, self.places)
         keyring = Keyring(folder, self.origin, identity, system_random)
         keyring.erased = state.history.erased
-        self.blobs = Blobs(folder, self.places, keyring)
+        self.blobs = Blobs(folder, self.places, keyring, self._heal)
         self.publisher = Publisher(self.chain, self._lock, self._home, _load(log))
         self.writer = Writer(self.chain, self.blobs, self._make_committer, system_clock, system_random)
 
@@ -108,6 +121,7 @@ class Log:
         log = cls(folder, state, identity, signer, _default(home / "log.key"))
         try:
             log.chain.open()
+            log.places.keep(log.chain.trailer_of)
         except BaseException:
             folder.close()
             raise
@@ -153,17 +167,6 @@ class Log:
         """
         self.catch_up()
         self.catch_up_places()
-        return self._read(address)
-
-    def _read(self, address: str) -> bytes:
-        made_again = self._places_made_again
-        try:
-            return self.blobs.read(address)
-        except (Missing, NotSound):
-            # The tables of places are a cache: before the ledger is blamed, they are made again, once.
-            if made_again:
-                raise
-        self.make_places_again()
         return self.blobs.read(address)
 
     def entries(self, run: str | Run | None = None) -> Iterator[Recorded]:
@@ -178,13 +181,18 @@ class Log:
                         yield recorded
 
     def detail(self, address: str) -> Detail:
-        """The sealed part of an entry; empty where there is none, or it can't be read by this identity."""
+        """The sealed part of an entry; empty where there is none, or it can't be read by this identity.
+
+        Also where an author sealed what is none: `verify` says that, and readers go on.
+        """
         if not address:
             return Detail()
         self.catch_up_places()
         try:
-            return msgspec.json.decode(self._read(address), type=Detail)
-        except (CannotTell, Erased, Missing, msgspec.MsgspecError, UnicodeDecodeError):
+            return msgspec.json.decode(self.blobs.read(address, MAX_DETAIL), type=Detail)
+        except (CannotTell, Erased, Missing, Malformed, NotSound, TooLarge):
+            return Detail()
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return Detail()
 
     def entry(self, index: int) -> Recorded:
@@ -264,7 +272,7 @@ class Log:
         """Learns where the blobs of all proven packs lie."""
         with self._placing:
             self._place_all(self.places)
-        self.places.save(self.chain.settle)
+        self.places.save(self.chain.settle, worth=WORTH)
 
     def make_places_again(self) -> None:
         """Makes the tables of places from the packs; whoever reads goes on with the old ones until then."""
@@ -276,9 +284,17 @@ class Log:
                 self._places_made_again = True
         self.catch_up_places()
 
+    def _heal(self) -> None:
+        # The tables are a cache: before the ledger is blamed, they are made again, once in a process.
+        if not self._places_made_again:
+            self.make_places_again()
+
     def _place_all(self, places: Places) -> None:
-        while places.covered < self.chain.state.packs:
-            note_places(places, pack.parse(self.folder.get(pack.name(places.covered))))
+        while (end := places.reached())[0] < self.chain.state.packs:
+            number, trailer = end
+            found = pack.parse(self.folder.get(pack.name(number)))
+            self.chain.check_links(found, trailer)
+            note_places(places, found)
 
     def catch_up(self) -> None:
         """Proves what other processes have committed since."""

@@ -1,6 +1,6 @@
 """Contents by address: sealed on the way in, checked and opened on the way out."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,12 +54,16 @@ class Blobs:
         folder: its objects.
         places: where blobs lie, as far as is known.
         keyring: opens and makes data keys.
+        heal: makes the tables of places right where they may be wrong.
     """
 
-    def __init__(self, folder: Folder, places: Places, keyring: Keyring) -> None:
+    def __init__(
+        self, folder: Folder, places: Places, keyring: Keyring, heal: Callable[[], None] | None = None
+    ) -> None:
         self.folder = folder
         self.places = places
         self.keyring = keyring
+        self.heal = heal
         self.prefixes = lists.Prefixes()
         self._seen: dict[bytes, None] = {}
 
@@ -145,6 +149,15 @@ class Blobs:
             Missing: no committed pack refers to it, or its object is gone.
             NotSound: its bytes are not those of the address (step 6).
         """
+        try:
+            return self._get(blob)
+        except (Missing, NotSound):
+            if self.heal is None:
+                raise
+        self.heal()
+        return self._get(blob)
+
+    def _get(self, blob: bytes) -> bytes:
         place = self.places.find(blob)
         if place is None:
             raise Missing(f"{address(blob)} is not in this ledger", hint="`ledger log RUN` prints addresses")
@@ -172,20 +185,45 @@ class Blobs:
         return None
 
     def pieces(self, text: str) -> Iterator[bytes]:
-        """The content of an address, piece by piece.
+        """The content of an address, piece by piece: no more than a piece is in memory.
 
         Raises:
+            NotSound: it is over 4 GiB, which no writer makes (step 10).
             LedgerError: it is missing, changed, erased, or can't be opened by this identity.
         """
-        for _, data in lists.leaves(cid_of(text), self.get):
-            yield unseal(self.keyring.open(Blob.parse(data).key_id), data)
+        return (piece for _, piece in self._open(text))
 
-    def read(self, text: str) -> bytes:
-        """The content of an address, whole."""
-        return b"".join(self.pieces(text))
+    def _open(self, text: str) -> Iterator[tuple[DataKey, bytes]]:
+        def open(blob: bytes, data: bytes) -> tuple[DataKey, bytes]:
+            key = self.keyring.open(Blob.parse(data).key_id)
+            return key, unseal(key, data)
+
+        length = 0
+        for key, piece in lists.opened(cid_of(text), self.get, open):
+            length += len(piece)
+            if length > MAX_CONTENT:
+                raise NotSound(f"{text} is over 4 GiB", step=10)
+            yield key, piece
+
+    def read(self, text: str, limit: int = MAX_CONTENT) -> bytes:
+        """The content of an address, whole.
+
+        Raises:
+            TooLarge: it is longer than the limit.
+        """
+        pieces, length = [], 0
+        for piece in self.pieces(text):
+            length += len(piece)
+            if length > limit:
+                raise TooLarge(f"{text} is over {limit:,} bytes", hint=f"ledger cat {text}")
+            pieces.append(piece)
+        return b"".join(pieces)
 
     def check(self, text: str, digest: str) -> int:
         """Opens a content and compares its digest.
+
+        Args:
+            digest: as its entry states it; empty where none does.
 
         Returns:
             Its length in bytes.
@@ -194,13 +232,11 @@ class Blobs:
             NotSound: it does not open, or is not what the entry states (step 10).
         """
         length, hasher = 0, None
-        for _, data in lists.leaves(cid_of(text), self.get):
-            key = self.keyring.open(Blob.parse(data).key_id)
-            piece = unseal(key, data)
+        for key, piece in self._open(text):
             hasher = hasher or key.hasher()
             hasher.update(piece)
             length += len(piece)
-        if hasher is None or hasher.hexdigest() != digest:
+        if digest and (hasher is None or hasher.hexdigest() != digest):
             raise NotSound(f"{text} does not have the digest that its entry states", step=10)
         return length
 
@@ -211,7 +247,7 @@ def note_places(places: Places, found: pack.Pack) -> None:
     inside = zip(found.cids, at, found.blobs, strict=False)
     large = zip(found.large, found.large_sizes, strict=True)
     new = [(blob, Place(number, offset, len(data))) for blob, offset, data in inside]
-    places.take(number, new + [(blob, Place(number, LARGE, size)) for blob, size in large])
+    places.take(number, found.trailer, new + [(blob, Place(number, LARGE, size)) for blob, size in large])
 
 
 def _file_pieces(path: Path) -> Iterator[bytes]:

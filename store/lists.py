@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from itertools import accumulate
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 from blake3 import blake3
@@ -23,6 +23,8 @@ MAX_CONTENT = MAX_ADDRESSES * MAX_PIECE
 """Bytes of one content, 4 GiB."""
 
 _CUT = 1024
+
+T = TypeVar("T")
 
 
 def is_list(data: bytes) -> bool:
@@ -60,26 +62,37 @@ def leaves(first: bytes, read: Callable[[bytes], bytes]) -> Iterator[tuple[bytes
         NotSound: a list names itself, is too deep, or holds a list elsewhere than first (step 6).
     """
     data = read(first)
-    if not is_list(data):
-        yield first, data
-        return
-    chain, seen = [parse(data)], {first}
-    while True:
-        inner = chain[-1][0]
-        data = read(inner)
-        if not is_list(data):
-            break
-        if inner in seen or len(chain) >= MAX_DEPTH:
+    at, chain = first, dict[bytes, None]()
+    while is_list(data):
+        if at in chain or len(chain) >= MAX_DEPTH:
             raise NotSound("a list is too deep, or names itself", step=6)
-        seen.add(inner)
-        chain.append(parse(data))
-    yield inner, data
-    for addresses in reversed(chain):
-        for child in addresses[1:]:
+        chain[at] = None
+        at = parse(data)[0]
+        data = read(at)
+    yield at, data
+    # Read again on the way back: a chain may hold half a gigabyte of addresses.
+    for at in reversed(chain):
+        for child in parse(read(at))[1:]:
             data = read(child)
             if is_list(data):
                 raise NotSound("a list holds a list elsewhere than first", step=6)
             yield child, data
+
+
+def opened(first: bytes, read: Callable[[bytes], bytes], unseal: Callable[[bytes, bytes], T]) -> Iterator[T]:
+    """What each sealed blob of a content opens to, in order.
+
+    Args:
+        unseal: opens a blob, from its cid and bytes. A blob that stands many times in a row is opened once.
+
+    Raises:
+        NotSound: as `leaves` says.
+    """
+    last, found = b"", None
+    for blob, data in leaves(first, read):
+        if found is None or blob != last:
+            last, found = blob, unseal(blob, data)
+        yield found
 
 
 class Pieces(NamedTuple):

@@ -163,6 +163,17 @@ def offsets(pack: Pack) -> list[int]:
     return list(accumulate(map(len, pack.blobs + pack.leaves), initial=first))[:-1]
 
 
+def peek_previous(head: bytes) -> bytes:
+    """The trailer of the pack before, as a pack states it in the first 52 of its bytes.
+
+    Raises:
+        NotSound: they do not begin a pack (step 2).
+    """
+    if len(head) < 52 or head[:4] != _MAGIC:
+        raise NotSound("a pack is torn, or has another beginning", step=2)
+    return head[20:52]
+
+
 def peek_size(head: bytes) -> int:
     """The tree size before a pack, from the first 20 of its bytes.
 

@@ -2,7 +2,8 @@
 
 As with git's pack index: several sorted segments, merged as they grow, so that each blob is written a few
 times and looked up in a few bisections. The tables are derived and local; a damaged or foreign one is
-dropped and built again.
+dropped and built again. Each bears the trailer of the last pack that it covers, which chains all packs before
+it: a table of another history, such as that from which a backup was restored, is foreign.
 """
 
 import heapq
@@ -16,14 +17,18 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
-from schemas.errors import UsageError
-from store.durable import make_folders, storage_errors
+from schemas.errors import StorageFailed, UsageError
+from store.durable import storage_errors
 
 _RECORD = 48
-_HEAD = 64
-_MAGIC = b"LEDGER-PLACES-1\n"
+_HEAD = 96
+_MAGIC = b"LEDGER-PLACES-2\n"
+_NOTHING = bytes(32)
 LARGE = 0xFFFF_FFFF
 """Stands as offset of a blob that lies in `blobs/`."""
+
+WORTH = 1024
+"""Packs or blobs from which on a table is worth the sync that it costs; fewer are soon read again."""
 
 _A_DAY = 86_400
 
@@ -43,11 +48,15 @@ class Places:
 
     Args:
         folder: where the segments lie; None to keep all in memory.
+
+    Attributes:
+        trailer: of the last pack that is covered.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self.covered = 0
+        self.trailer = _NOTHING
         # New places and segments, replaced together: who looks up takes both as they were at one moment.
         self._tables: tuple[dict[bytes, bytes], tuple[_Segment, ...]] = {}, ()
         self._changing = threading.Lock()
@@ -61,14 +70,38 @@ class Places:
         with self._changing:
             self._tables[0].setdefault(cid, _pack(place))
 
-    def take(self, number: int, places: Iterable[tuple[bytes, Place]]) -> None:
+    def keep(self, trailer_of: Callable[[int], bytes | None]) -> None:
+        """Drops the segments of another history, and those behind them; asked once, when the packs are proven.
+
+        Args:
+            trailer_of: the trailer of the last of so many packs, or None where fewer are proven.
+        """
+        with self._changing:
+            new, segments = self._tables
+            right = 0
+            while right < len(segments) and trailer_of(segments[right].end) == segments[right].trailer:
+                right += 1
+            if right == len(segments):
+                return
+            self._tables = new, segments[:right]
+            last = segments[right - 1] if right else None
+            self.covered, self.trailer = (last.end, last.trailer) if last else (0, _NOTHING)
+        for segment in segments[right:]:
+            segment.remove()
+
+    def take(self, number: int, trailer: bytes, places: Iterable[tuple[bytes, Place]]) -> None:
         """Takes in the places of all blobs of a pack, which is covered from now on if those before it are."""
         with self._changing:
             new, _ = self._tables
             for cid, place in places:
                 new.setdefault(cid, _pack(place))
             if number == self.covered:
-                self.covered += 1
+                self.covered, self.trailer = number + 1, trailer
+
+    def reached(self) -> tuple[int, bytes]:
+        """`covered` and `trailer`, as they were at one moment."""
+        with self._changing:
+            return self.covered, self.trailer
 
     def find(self, cid: bytes) -> Place | None:
         """The place of a blob, or None.
@@ -88,12 +121,18 @@ class Places:
             raise UsageError("this ledger was closed", hint="open it again")
         return None
 
-    def save(self, settle: Callable[[], None] | None = None) -> None:
+    def save(self, settle: Callable[[], None] | None = None, *, worth: int = 1) -> None:
         """Writes what is new as a segment, and merges small ones; or leaves it to whoever is at it already.
+
+        Where nothing can be written, all stays in memory.
 
         Args:
             settle: called when it is fixed what will be written, and before it is.
+            worth: so many packs or blobs must be new.
         """
+        new, segments = self._tables
+        if len(new) < worth and self.covered - (segments[-1].end if segments else 0) < worth:
+            return
         if not self._saving.acquire(blocking=False):
             return
         try:
@@ -104,31 +143,31 @@ class Places:
     def _save(self, settle: Callable[[], None] | None) -> None:
         with self._changing:
             new, segments = self._tables
-            start, end = segments[-1].end if segments else 0, self.covered
+            start, end, trailer = segments[-1].end if segments else 0, self.covered, self.trailer
             if self.folder is None or self._closed or (not new and start == end):
                 return
             saved = new.copy()
         if settle is not None:
             settle()
         kept, count = list(segments), len(saved)
-        with storage_errors(self.folder):
-            make_folders(self.folder)
-            records: Iterator[bytes] = iter(sorted(cid + place for cid, place in saved.items()))
-            # Geometric: a segment is merged once what comes after it is half its size.
-            while kept and len(kept[-1]) <= 2 * count:
-                last = kept.pop()
-                start, count = last.start, count + len(last)
-                records = heapq.merge(last.records(), records)
-            try:
-                written = _write(self.folder, start, end, records)
-            except FileNotFoundError:
-                # Somebody removed the cache meanwhile; what was read of it is still at hand.
-                return
-            with self._changing:
-                left = {cid: place for cid, place in new.items() if cid not in saved}
-                self._tables = left, (*kept, written)
-            for segment in segments[len(kept) :]:
-                segment.remove(keep=written.path)
+        records: Iterator[bytes] = iter(sorted(cid + place for cid, place in saved.items()))
+        # Geometric: a segment is merged once what comes after it is half its size.
+        while kept and len(kept[-1]) <= 2 * count:
+            last = kept.pop()
+            start, count = last.start, count + len(last)
+            records = heapq.merge(last.records(), records)
+        try:
+            private_folders(self.folder)
+            with storage_errors(self.folder):
+                written = _write(self.folder, start, end, trailer, records)
+        except (FileNotFoundError, StorageFailed):
+            # Somebody removed the cache meanwhile, or it can't be written: what is at hand stays at hand.
+            return
+        with self._changing:
+            left = {cid: place for cid, place in new.items() if cid not in saved}
+            self._tables = left, (*kept, written)
+        for segment in segments[len(kept) :]:
+            segment.remove(keep=written.path)
 
     def replace(self, right: "Places") -> None:
         """Goes on with the places of others in memory; its own tables turned out to be wrong, and are removed."""
@@ -136,7 +175,7 @@ class Places:
             with self._changing:
                 new, segments = self._tables
                 self._tables = new | right._tables[0], ()
-                self.covered = right.covered
+                self.covered, self.trailer = right.covered, right.trailer
             for segment in segments:
                 segment.remove()
 
@@ -148,25 +187,24 @@ class Places:
 
     def _load(self, folder: Path) -> None:
         found = []
-        with storage_errors(folder):
-            for path in folder.glob("*.tmp"):
-                _remove_old(path)
-            for path in folder.glob("*.places"):
-                try:
-                    segment = _Segment.open(path)
-                except FileNotFoundError:
-                    # Another process merged it away.
-                    continue
-                if segment is None:
-                    path.unlink(missing_ok=True)
-                else:
-                    found.append(segment)
+        for path in folder.glob("*.tmp"):
+            remove_old(path)
+        for path in folder.glob("*.places"):
+            try:
+                segment = _Segment.open(path)
+            except OSError:
+                # Another process merged it away, or it can't be read: then it is as if it were not there.
+                continue
+            if segment is None:
+                _remove(path)
+            else:
+                found.append(segment)
         segments = []
         # A crash between writing a merged segment and removing its parts leaves both: the wider one counts.
         for segment in sorted(found, key=lambda s: (s.start, -s.end)):
             if segment.start == self.covered:
                 segments.append(segment)
-                self.covered = segment.end
+                self.covered, self.trailer = segment.end, segment.trailer
             else:
                 segment.remove()
         self._tables = {}, tuple(segments)
@@ -182,13 +220,14 @@ def _unpack(record: bytes) -> Place:
 
 
 class _Segment:
-    """One file: a head (magic, first and last pack, digest of the head), then records in order.
+    """One file: a head (magic, first pack, the one after the last, trailer, digest of all that), then records in order.
 
     Nobody closes it, as another thread may be looking something up: it goes with the last that holds it.
     """
 
-    def __init__(self, path: Path, start: int, end: int, data: mmap.mmap) -> None:
-        self.path, self.start, self.end, self.data = path, start, end, data
+    def __init__(self, path: Path, data: mmap.mmap) -> None:
+        self.path, self.data = path, data
+        self.start, self.end, self.trailer = _read_head(data[:_HEAD])
 
     def __len__(self) -> int:
         return (len(self.data) - _HEAD) // _RECORD
@@ -201,11 +240,10 @@ class _Segment:
             if size < _HEAD or (size - _HEAD) % _RECORD:
                 return None
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        head = data[:_HEAD]
-        if head != _head(int.from_bytes(head[16:24], "big"), int.from_bytes(head[24:32], "big"), size):
+        if data[:_HEAD] != _head(*_read_head(data[:_HEAD]), size):
             data.close()
             return None
-        return cls(path, int.from_bytes(head[16:24], "big"), int.from_bytes(head[24:32], "big"), data)
+        return cls(path, data)
 
     def find(self, cid: bytes) -> Place | None:
         low, high, data = 0, len(self), self.data
@@ -225,24 +263,28 @@ class _Segment:
 
     def remove(self, keep: Path | None = None) -> None:
         if self.path != keep:
-            self.path.unlink(missing_ok=True)
+            _remove(self.path)
 
 
-def _head(start: int, end: int, size: int) -> bytes:
-    fields = _MAGIC + start.to_bytes(8, "big") + end.to_bytes(8, "big")
+def _head(start: int, end: int, trailer: bytes, size: int) -> bytes:
+    fields = _MAGIC + start.to_bytes(8, "big") + end.to_bytes(8, "big") + trailer
     return fields + blake3(fields + size.to_bytes(8, "big")).digest()
 
 
-def _write(folder: Path, start: int, end: int, records: Iterator[bytes]) -> _Segment:
+def _read_head(head: bytes) -> tuple[int, int, bytes]:
+    return int.from_bytes(head[16:24], "big"), int.from_bytes(head[24:32], "big"), head[32:64]
+
+
+def _write(folder: Path, start: int, end: int, trailer: bytes, records: Iterator[bytes]) -> _Segment:
     path = folder / f"{start:010d}-{end:010d}.places"
     staged = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
-    with open(staged, "wb") as file:
+    with open(staged, "wb", opener=private) as file:
         file.write(bytes(_HEAD))
         for record in records:
             file.write(record)
         size = file.tell()
         file.seek(0)
-        file.write(_head(start, end, size))
+        file.write(_head(start, end, trailer, size))
         file.flush()
         os.fsync(file.fileno())
     os.replace(staged, path)
@@ -252,11 +294,42 @@ def _write(folder: Path, start: int, end: int, records: Iterator[bytes]) -> _Seg
     return written
 
 
-def _remove_old(staged: Path) -> None:
+def private(path: str, flags: int) -> int:
+    """Opens a file of a cache, for `open(…, opener=private)`: its mode is 0600 whatever the umask."""
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def private_folders(path: Path) -> None:
+    """Makes a folder of a cache, and those above it, for this user alone whatever the umask.
+
+    Raises:
+        StorageFailed: it can't be made.
+    """
+    for folder in reversed([path, *path.parents]):
+        try:
+            with storage_errors(folder):
+                if not folder.is_dir():
+                    folder.mkdir(mode=0o700)
+        except FileExistsError:
+            if not folder.is_dir():
+                raise StorageFailed(f"{folder}: no folder can be made there", hint="a file is in its way") from None
+        except (FileNotFoundError, NotADirectoryError):
+            raise StorageFailed(f"{folder}: no folder can be made there", hint="a file is in its way") from None
+
+
+def remove_old(staged: Path) -> None:
     """Removes what a crash left half written. By its age: its writer may live on another host, or share a number."""
     try:
         if staged.stat().st_mtime < time.time() - _A_DAY:
             staged.unlink()
-    except FileNotFoundError:
-        # It was finished, or somebody else removed it.
+    except OSError:
+        # It was finished, somebody else removed it, or nobody may.
+        pass
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        # A cache that can't be written is read past what is wrong in it.
         pass

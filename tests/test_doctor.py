@@ -150,6 +150,7 @@ def test_damaged_caches_are_made_again(path: Path, how: str) -> None:
         run = next(r for r in log.runs() if r.name == "kept")
         entries = [r for r in log.entries(run.id) if hasattr(r.entry, "content")]
         want = [log.read(r.entry.content) for r in entries]
+        log.places.save()
         cache = homes.cache(log.origin)
     files = [p for p in cache.rglob("*") if p.is_file()]
     assert files
@@ -174,10 +175,11 @@ def test_a_flipped_byte_in_the_places_cache_is_overcome_or_named_as_ours(path: P
     """The ledger is whole: an error must not send people to look for damage in it."""
     with ledger.open(path) as log:
         log.catch_up_places()
+        log.places.save()
         entries = [r for r in log.entries() if hasattr(r.entry, "content")]
         [file] = homes.cache(log.origin).rglob("*.places")
     data = bytearray(file.read_bytes())
-    for at in range(64, len(data), 48):
+    for at in range(96, len(data), 48):
         data[at + 33 + at % 15] ^= 1
     file.write_bytes(data)
     with ledger.open(path) as log:
@@ -409,6 +411,7 @@ def test_the_cache_of_another_ledger_below_this_ones_name_survives(path: Path, t
     with ledger.open(tmp_path / "below") as log:
         assert isinstance(log, Log)
         log.catch_up_places()
+        log.places.save()
         other = homes.cache(log.origin)
     before = {p: p.read_bytes() for p in other.rglob("*.places")}
     assert before

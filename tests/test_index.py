@@ -3,9 +3,11 @@
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,10 +21,12 @@ import ledger
 from ledger import batch, homes, merkle
 from ledger.audit.report import Report
 from ledger.cli import main
+from ledger.commit import Draft
+from ledger.drafts import Detail
 from ledger.index import segments
 from ledger.index.reader import VIEWS, Log
-from schemas.entries import Erasure, kind_of
-from schemas.errors import LedgerError, UsageError
+from schemas.entries import Artifact, Erasure, kind_of
+from schemas.errors import LedgerError, NotSound, UsageError
 from store import pack
 from store.signers import Signer
 from tests.support import template
@@ -462,6 +466,115 @@ def test_an_index_that_knows_more_than_the_ledger_is_built_again(path: Path, sma
         check(log)
 
 
+@pytest.mark.parametrize("after", [0, 3, 40])
+def test_an_index_of_another_history_is_built_again(path: Path, small: None, after: int) -> None:
+    """A backup was restored, and its pin with it: the cache is of what came after that backup."""
+    backup = shutil.copytree(path, path.with_name("backup"))
+    with ledger.open(path) as log:
+        pins = homes.pins(log.origin)
+        grow(log, random.Random(5), 40)
+        check(log)
+    assert files_in(path)
+    shutil.rmtree(pins)
+    shutil.rmtree(path)
+    shutil.copytree(backup, path)
+    with ledger.open(path) as log:
+        check(log)
+        grow(log, random.Random(9), after)
+        check(log)
+
+
+def test_what_a_cache_of_another_history_calls_stored_is_stored_all_the_same(path: Path) -> None:
+    """Else it is acknowledged, left out of the pack, and lost."""
+    with ledger.open(path) as log:
+        pins = homes.pins(log.origin)
+        run = log.runs()[1].id
+        log.places.save()
+    backup = shutil.copytree(path, path.with_name("backup"))
+    with ledger.open(path) as log:
+        lost = log.resume(run).artifact("hello")
+        assert log.read(lost.address) == b"hello"
+        log.places.save()
+    shutil.rmtree(pins)
+    shutil.rmtree(path)
+    shutil.copytree(backup, path)
+    with ledger.open(path) as log:
+        kept = log.resume(run).artifact("hello")
+    assert kept.address == lost.address
+    with ledger.open(path) as log:
+        assert log.read(kept.address) == b"hello"
+    assert ledger.verify(path).sound
+
+
+@pytest.mark.parametrize("query", [True, False])
+def test_a_pack_that_was_exchanged_is_not_taken_into_a_cache(path: Path, query: bool) -> None:
+    """This machine goes on from its pin, and has not looked at what lies before it."""
+    with ledger.open(path) as log:
+        log.run("later").prompt("x")
+        found = pack.parse(log.folder.get(pack.name(2)))
+    data = pack.build(
+        found.number,
+        found.size,
+        bytes(32),
+        found.salt,
+        found.frontier,
+        b"",
+        list(zip(found.cids, found.blobs, strict=True)),
+        [],
+        found.leaves,
+    )
+    shutil.rmtree(homes.cache(log.origin), ignore_errors=True)
+    (path / pack.name(2)).unlink()
+    (path / pack.name(2)).write_bytes(data)
+    with ledger.open(path) as log, pytest.raises(NotSound, match="pack 2: does not link"):
+        if query:
+            log.query("FROM entries")
+        else:
+            log.catch_up_places()
+
+
+def test_what_a_dead_process_left_half_written_is_removed(grown: Path) -> None:
+    left, being_written = index_of(grown) / ".4711-1.entries", index_of(grown) / ".4712-1.blobs"
+    for file in (left, being_written):
+        file.write_bytes(b"half a segment")
+    os.utime(left, (0, 0))
+    with ledger.open(grown) as log:
+        log.query("FROM runs")
+    assert not left.exists()
+    assert being_written.exists()
+
+
+def test_a_cache_that_can_not_be_written_is_no_hindrance(path: Path, home: Path, small: None) -> None:
+    (home / ".cache").mkdir(exist_ok=True)
+    (home / ".cache" / "ledger").write_text("in the way")
+    with ledger.open(path) as log:
+        grow(log, random.Random(1), 20)
+        check(log)
+        grow(log, random.Random(2), 20)
+        check(log)
+        assert log.read(log.run().artifact("x").address) == b"x"
+    assert (home / ".cache" / "ledger").read_text() == "in the way"
+
+
+def test_a_cache_is_for_this_user_alone(path: Path, home: Path, small: None) -> None:
+    """Whatever the umask."""
+    shutil.rmtree(home / ".cache", ignore_errors=True)
+    before = os.umask(0)
+    try:
+        with ledger.open(path) as log:
+            grow(log, random.Random(1), 20)
+            log.query("FROM runs")
+            log.catch_up_places()
+            log.places.save()
+    finally:
+        os.umask(before)
+    made = list((home / ".cache" / "ledger").rglob("*"))
+    assert {p.stat().st_mode & 0o777 for p in made if p.is_dir()} == {0o700}
+    files = [p for p in made if p.is_file()]
+    assert {p.suffix for p in files} == {".parquet", ".places"}
+    assert {p.stat().st_mode & 0o777 for p in files} == {0o600}
+
+
 def test_a_file_in_the_way_of_the_cache_is_no_hindrance(path: Path, small: None) -> None:
     index = index_of(path)
     index.parent.mkdir(parents=True, exist_ok=True)
@@ -616,6 +729,68 @@ def test_each_view_that_help_names_is_there_and_no_name_of_a_column_is_surprisin
         for line in text.splitlines():
             if line.strip().startswith("ledger query"):
                 assert log.query(line.split('"')[1]).num_columns
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT 'infinity'::DATE",
+        "SELECT '-infinity'::TIMESTAMP",
+        "SELECT TIMESTAMP '290000-01-01'",
+        "SELECT '2026-01-01 00:00:00.123456789'::TIMESTAMP_NS",
+        "FROM test_all_types()",
+        "SELECT INTERVAL 1 DAY",
+        "SELECT map {[1]: 2}",
+        "SELECT 'nan'::FLOAT, uuid(), 'x'::BLOB, 1::UHUGEINT",
+        "SELECT '\udcff'",
+        "SELECT no_such_column FROM entries",
+    ],
+)
+@pytest.mark.parametrize("form", [[], ["--json"], ["--csv"]])
+def test_what_can_not_be_printed_is_said(
+    path: Path, sql: str, form: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    status = main.run(["query", sql, "--ledger", str(path), *form])
+    said = capfd.readouterr().err
+    assert status in (0, 2)
+    assert status == 0 or "hint: " in said
+    assert "bug" not in said
+
+
+def test_a_users_error_is_not_asked_twice(path: Path) -> None:
+    asked = 0
+
+    def question(connection: duckdb.DuckDBPyConnection) -> None:
+        nonlocal asked
+        asked += 1
+        connection.execute("SELECT error('wrong')")
+
+    with ledger.open(path) as log, pytest.raises(duckdb.Error):
+        log._ask(question)
+    assert asked == 1
+
+
+def test_an_interrupt_ends_a_query(path: Path) -> None:
+    sql = "SELECT sum(a.range * b.range) FROM range(2000000) a, range(2000000) b"
+    asking = subprocess.Popen(
+        [sys.executable, "-m", "ledger.cli.main", "query", sql, "--ledger", str(path)],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+    )
+    time.sleep(3)
+    assert asking.poll() is None
+    asking.send_signal(signal.SIGINT)
+    _, said = asking.communicate(timeout=20)
+    assert asking.returncode == 130
+    assert "interrupted" in said
+
+
+def test_a_stray_file_among_data_keys_is_no_key(path: Path) -> None:
+    (path / "keys" / "data" / "notes.age").write_bytes(b"stray")
+    (path / "keys" / "data" / "00" / "notes.age").write_bytes(b"stray")
+    with ledger.open(path) as log:
+        assert len(list(log.find(b"bytes of a file"))) == 3
 
 
 # Views.
@@ -795,6 +970,73 @@ def test_one_malformed_entry_of_a_trusted_author_does_not_stop_the_index(path: P
         assert len(list(log.find(b"bytes of a file"))) == 3
         log.run("after").prompt("goes on")
         assert log.runs()[0].name == "after"
+
+
+ROGUE = {
+    "one object over two leaves, two in a third": [
+        b'{"kind":"a","x":',
+        b'{"y":1}}',
+        b'{"kind":"b"}\n{"kind":"c"}',
+    ],
+    "two objects in one leaf, one in none": [b'{"kind":"b"}\n{"kind":"c"}', b"{"],
+    "line ends of other kinds": [b'{"kind":"b"}\r{"kind":"c"}', b'{"kind":"b"}\r\n', b'\n{"kind":"b"}'[1:] + b"\n"],
+}
+
+
+@pytest.mark.parametrize("leaves", ROGUE.values(), ids=ROGUE)
+def test_a_row_stands_for_the_leaf_that_it_comes_from(path: Path, leaves: list[bytes]) -> None:
+    first = append_raw(path, *leaves)
+    with ledger.open(path) as log:
+        after = log.run("after").prompt("x", model="m")
+        found = rows(log, f'SELECT "index", kind FROM entries WHERE "index" >= {first} ORDER BY "index"')
+        assert found[: len(leaves)] == [{"index": first + i, "kind": "malformed"} for i in range(len(leaves))]
+        assert found[-1] == {"index": after.index, "kind": "prompt"}
+        assert [kind_of(r.entry) for r in log.entries()] == [
+            row["kind"] for row in rows(log, 'SELECT kind FROM entries ORDER BY "index"')
+        ]
+
+
+@pytest.mark.parametrize("space", ['"erasure", "v":1', '"erasure" ,"v":1', '"erasure","v": 1'])
+def test_an_erasure_in_another_spelling_is_none(path: Path, space: str) -> None:
+    """Verify does not take it for one either."""
+    with ledger.open(path) as log:
+        run = log.runs()[0]
+    append_raw(path, f'{{"kind":{space},"time":"2026-11-22T10:00:00Z","of":"{run.id}","keys":[]}}'.encode())
+    with ledger.open(path) as log:
+        assert log.runs()[0].status == run.status == "succeeded"
+        assert rows(log, 'SELECT kind FROM entries ORDER BY "index" DESC LIMIT 1') == [{"kind": "malformed"}]
+
+
+def test_a_time_before_all_times_is_none(path: Path) -> None:
+    with ledger.open(path) as log:
+        run = log.runs()[1].id
+    leaf = '{"kind":"call.made","time":"0001-01-01T00:00:00+14:00","run":"' + run + '","step":3}'
+    append_raw(path, leaf.encode())
+    with ledger.open(path) as log:
+        assert [r.name for r in log.runs()] == ["gone", "open", "broken", "done"]
+
+
+def test_a_detail_that_is_none_stops_nobody(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A signed entry's: its name is empty, and verify says why."""
+    with ledger.open(path) as log:
+        run = log.run("named")
+        key = log.writer.key(run.id)
+        for content in (b"no json", b"[1]", b'{"name":7}', b"\xff", b"[" * 100_000, bytes(17 << 20)):
+            detail = log.blobs.prepare(key, content)
+            made = log.blobs.prepare(key, b"content")
+            entry = Artifact(
+                v=1,
+                time=datetime(2026, 11, 22, tzinfo=UTC),
+                run=run.id,
+                content=made.address,
+                digest=made.digest,
+                detail=detail.address,
+            )
+            log.writer.commit(Draft([entry], [made, detail], [made.address]))
+            assert log.detail(detail.address) == Detail()
+    for args in (["log"], ["log", "named"], ["show", "named:2"], ["find", str(path / "ledger.toml")]):
+        assert main.run([*args, "--ledger", str(path)]) in (0, 1), args
+    assert "bug" not in capfd.readouterr().err
 
 
 def test_an_erasure_is_found_in_the_index_by_its_run(path: Path) -> None:

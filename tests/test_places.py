@@ -1,10 +1,12 @@
 """Where blobs lie: tables that grow, merge, break, and are built again; never a wrong place."""
 
+import errno
 import os
 import shutil
 import sys
 import threading
 import time
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -15,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import UsageError
-from store.places import LARGE, Place, Places
+from store.places import LARGE, Place, Places, _Segment
 
 
 def cid(i: int) -> bytes:
@@ -24,6 +26,11 @@ def cid(i: int) -> bytes:
 
 def place(i: int) -> Place:
     return Place(i // 3, LARGE if i % 7 == 0 else i * 100, i + 1)
+
+
+def trailer(pack: int) -> bytes:
+    """Of a pack; `take` below leaves it at zeros."""
+    return sha256(b"pack %d" % pack).digest()
 
 
 @pytest.fixture
@@ -143,7 +150,7 @@ def three_segments(folder: Path) -> list[Path]:
     take(places, 1000, 1100, each=100)
     take(places, 1100, 1110)
     places.close()
-    assert [path.stat().st_size for path in sorted(folder.iterdir())] == [64 + 48 * n for n in (1000, 100, 10)]
+    assert [path.stat().st_size for path in sorted(folder.iterdir())] == [96 + 48 * n for n in (1000, 100, 10)]
     return sorted(folder.iterdir())
 
 
@@ -163,7 +170,7 @@ def assert_falls_back(folder: Path, covered: int) -> None:
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
-@pytest.mark.parametrize("at", [0, 15, 16, 23, 24, 31, 32, 63])
+@pytest.mark.parametrize("at", [0, 15, 16, 23, 24, 31, 32, 63, 64, 95])
 def test_a_table_with_a_damaged_head_dropped(which: int, at: int, folder: Path) -> None:
     path = three_segments(folder)[which]
     data = bytearray(path.read_bytes())
@@ -173,7 +180,7 @@ def test_a_table_with_a_damaged_head_dropped(which: int, at: int, folder: Path) 
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
-@pytest.mark.parametrize("keep", [0, 1, 63, 64, 65, 64 + 47, 64 + 48, -48, -1])
+@pytest.mark.parametrize("keep", [0, 1, 95, 96, 97, 96 + 47, 96 + 48, -48, -1])
 def test_a_truncated_table_dropped(which: int, keep: int, folder: Path) -> None:
     path = three_segments(folder)[which]
     os.truncate(path, keep if keep >= 0 else path.stat().st_size + keep)
@@ -193,7 +200,7 @@ def test_a_missing_table_is_built_again(which: int, folder: Path) -> None:
     assert_falls_back(folder, which)
 
 
-@pytest.mark.parametrize("data", [b"", b"LEDGER-PLACES-1\n", bytes(64), bytes(64 + 48), b"PAR1" * 28, b"x" * 4096])
+@pytest.mark.parametrize("data", [b"", b"LEDGER-PLACES-2\n", bytes(96), bytes(96 + 48), b"PAR1" * 28, b"x" * 4096])
 def test_a_foreign_file_dropped(data: bytes, folder: Path) -> None:
     three_segments(folder)
     (folder / "0000000003-0000000009.places").write_bytes(data)
@@ -220,7 +227,7 @@ def test_a_flipped_record_is_never_another_blobs_place(folder: Path) -> None:
     """Records are not covered by the head: a blob may be missed, and its cid is checked where it is read."""
     path = three_segments(folder)[0]
     data = bytearray(path.read_bytes())
-    for at in range(64, len(data), 48):
+    for at in range(96, len(data), 48):
         data[at + 5] ^= 0xFF
     path.write_bytes(data)
     places = Places(folder)
@@ -336,7 +343,7 @@ def test_a_pack_counts_as_covered_only_after_those_before_it(folder: Path) -> No
     """What threads take in twice, or ahead of what is covered, is found; and never makes a gap look covered."""
     places = Places(folder)
     for number, covered in ((0, 1), (2, 1), (0, 1), (1, 2), (2, 3)):
-        places.take(number, [(cid(number), Place(number, 0, 1))])
+        places.take(number, trailer(number), [(cid(number), Place(number, 0, 1))])
         assert places.covered == covered
         assert places.find(cid(number)) == Place(number, 0, 1)
 
@@ -347,12 +354,12 @@ def test_what_comes_while_a_table_is_written_is_neither_waited_with_nor_lost(
     """A merge writes all there is: commits look up and take in places meanwhile."""
     places = Places(folder)
     take(places, 0, 100, each=100)
-    places.take(1, [(cid(i), place(i)) for i in range(100, 200)])
+    places.take(1, trailer(1), [(cid(i), place(i)) for i in range(100, 200)])
     done = threading.Event()
 
     def meanwhile() -> None:
         assert [places.find(cid(i)) for i in range(200)] == [place(i) for i in range(200)]
-        places.take(2, [(cid(i), place(i)) for i in range(200, 210)])
+        places.take(2, trailer(2), [(cid(i), place(i)) for i in range(200, 210)])
         assert places.find(cid(205)) == place(205)
         places.save()
         done.set()
@@ -376,8 +383,8 @@ def test_what_comes_while_a_table_is_written_is_neither_waited_with_nor_lost(
 def test_what_a_table_speaks_of_is_fixed_before_it_is_settled(folder: Path) -> None:
     """A pack that is taken in after the sync of the packs may still be lost to a power cut."""
     places = Places(folder)
-    places.take(0, [(cid(0), place(0))])
-    places.save(lambda: places.take(1, [(cid(1), place(1))]))
+    places.take(0, trailer(0), [(cid(0), place(0))])
+    places.save(lambda: places.take(1, trailer(1), [(cid(1), place(1))]))
     assert_holds(places, 2)
     saved = Places(folder)
     assert saved.covered == 1
@@ -391,7 +398,7 @@ def test_a_cache_that_somebody_removes_is_no_hindrance(
     """`doctor --rebuild` in another process, or a merge of its own."""
     places = Places(folder / "cache")
     take(places, 0, 100)
-    places.take(10, [(cid(100), place(100))])
+    places.take(10, trailer(10), [(cid(100), place(100))])
     real = getattr(os, when)
 
     def removing(*args: int | Path) -> None:
@@ -431,13 +438,13 @@ def test_look_ups_are_right_while_tables_are_written_merged_and_made_again(folde
         for thread in threads:
             thread.start()
         for pack in range(80):
-            places.take(pack, [(cid(i), place(i)) for i in range(known, known + 5)])
+            places.take(pack, trailer(pack), [(cid(i), place(i)) for i in range(known, known + 5)])
             known += 5
             places.save()
             if pack % 20 == 10:
                 right = Places(None)
                 for number in range(pack + 1):
-                    right.take(number, [(cid(i), place(i)) for i in range(5 * number, 5 * number + 5)])
+                    right.take(number, trailer(number), [(cid(i), place(i)) for i in range(5 * number, 5 * number + 5)])
                 places.replace(right)
     finally:
         stop = True
@@ -452,12 +459,12 @@ def test_tables_that_are_made_again_keep_what_came_meanwhile(folder: Path) -> No
     three_segments(folder)
     places, right = Places(folder), Places(None)
     take(right, 0, 1110, each=400)
-    places.take(3, [(cid(i), place(i)) for i in range(1110, 1120)])
+    places.take(3, trailer(3), [(cid(i), place(i)) for i in range(1110, 1120)])
     places.replace(right)
     assert files(folder) == []
     assert_holds(places, 1120)
     assert places.covered == 3
-    places.take(3, [(cid(i), place(i)) for i in range(1110, 1120)])
+    places.take(3, trailer(3), [(cid(i), place(i)) for i in range(1110, 1120)])
     places.save()
     assert_holds(Places(folder), 1120)
 
@@ -469,7 +476,120 @@ def test_after_closing_nothing_is_said_to_be_absent_and_nothing_is_written(folde
     places.close()
     with pytest.raises(UsageError, match="closed"):
         places.find(cid(0))
-    places.take(3, [(cid(1110), place(1110))])
+    places.take(3, trailer(3), [(cid(1110), place(1110))])
     places.save()
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
     assert_holds(Places(folder), 1110)
+
+
+# The history that a table is of.
+
+
+def chained(folder: Path | None, packs: int, history: str = "") -> Places:
+    """Tables of three segments, of two packs each but the last; the trailers are those of a history."""
+    places = Places(folder)
+    for number in range(packs):
+        places.take(number, sha256(f"{history}{number}".encode()).digest(), [(cid(number), place(number))])
+        if number % 2:
+            places.save()
+    places.save()
+    return places
+
+
+def proven(packs: int, history: str = "") -> Callable[[int], bytes | None]:
+    return lambda covered: sha256(f"{history}{covered - 1}".encode()).digest() if 0 < covered <= packs else None
+
+
+def test_tables_of_this_history_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Segment, "__len__", lambda self: 10**9)  # never merged
+    chained(folder, 5).close()
+    assert len(files(folder)) == 3
+    places = Places(folder)
+    places.keep(proven(9))
+    assert (places.covered, places.trailer) == places.reached() == (5, proven(5)(5))
+    monkeypatch.undo()
+    assert_holds(places, 5)
+
+
+@pytest.mark.parametrize("packs", [0, 1, 2, 3, 4])
+def test_tables_that_know_more_than_is_proven_go(folder: Path, packs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backup was restored: what came after it is not in these packs."""
+    monkeypatch.setattr(_Segment, "__len__", lambda self: 10**9)
+    chained(folder, 5).close()
+    monkeypatch.undo()
+    places = Places(folder)
+    places.keep(proven(packs))
+    assert places.covered == packs // 2 * 2
+    assert_holds(places, places.covered)
+    assert len(files(folder)) == packs // 2
+
+
+def test_tables_of_another_history_go_and_others_are_built(folder: Path) -> None:
+    chained(folder, 5, "another").close()
+    places = Places(folder)
+    places.take(5, trailer(5), [(cid(5), place(5))])
+    places.keep(proven(6))
+    assert files(folder) == []
+    assert places.reached() == (0, bytes(32))
+    assert [places.find(cid(i)) for i in range(7)] == [None] * 5 + [place(5), None]
+
+
+def test_a_trailer_goes_on_with_what_is_taken_in_and_merged(folder: Path) -> None:
+    for packs in (3, 6, 7):
+        places = chained(folder, packs)
+        assert places.reached() == (packs, proven(packs)(packs))
+        places.close()
+        again = Places(folder)
+        assert again.reached() == (packs, proven(packs)(packs))
+        again.keep(proven(packs))
+        assert_holds(again, packs)
+
+
+def test_a_few_new_places_are_not_worth_a_sync(folder: Path) -> None:
+    places = Places(folder)
+    for number in range(9):
+        places.take(number, trailer(number), [(cid(number), place(number))])
+        places.save(worth=10)
+    assert files(folder) == []
+    places.take(9, trailer(9), [])
+    places.save(worth=10)
+    assert len(files(folder)) == 1
+    places.take(10, trailer(10), [(cid(i), place(i)) for i in range(9, 20)])
+    places.save(worth=10)
+    assert_holds(Places(folder), 20)
+
+
+# What a cache's folder may be.
+
+
+def test_a_cache_that_can_not_be_written_stays_in_memory(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for folder in (tmp_path / "file", tmp_path / "file" / "places"):
+        places = Places(folder)
+        take(places, 0, 100)
+        assert_holds(places, 100)
+        assert places.covered == 10
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_cache_on_a_failing_disk_stays_in_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = Places(folder)
+
+    def failing(fd: int) -> None:
+        raise OSError(errno.EROFS, "read-only")
+
+    monkeypatch.setattr(os, "fsync", failing)
+    take(places, 0, 100)
+    assert_holds(places, 100)
+
+
+def test_a_table_is_for_this_user_alone(tmp_path: Path) -> None:
+    """Whatever the umask: which contents are equal says something about them."""
+    before = os.umask(0)
+    try:
+        take(Places(tmp_path / "a" / "b" / "places"), 0, 10)
+    finally:
+        os.umask(before)
+    made = [tmp_path / "a", *(tmp_path / "a").rglob("*")]
+    assert [path.stat().st_mode & 0o777 for path in made if path.is_file()] == [0o600]
+    assert {path.stat().st_mode & 0o777 for path in made if path.is_dir()} == {0o700}

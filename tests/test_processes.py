@@ -395,9 +395,10 @@ def test_a_damaged_table_of_places_is_made_again_once_for_all_threads(
             names = {f"run {number}" for number in range(5)}
             written = [(log.run(name).artifact(name, name=name).address, name.encode()) for name in names]
             assert log.read(written[0][0]) == written[0][1]
+            log.places.save()
         for table in homes.cache(log.origin).rglob("*.places"):
             data = bytearray(table.read_bytes())
-            for at in range(64 + 32 + 11, len(data), 48):
+            for at in range(96 + 32 + 11, len(data), 48):
                 data[at] ^= 1
             table.write_bytes(data)
         monkeypatch.setattr(Places, "replace", counting)

@@ -1,6 +1,8 @@
 """`ledger query`: SQL over the index."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -34,22 +36,41 @@ def command(sql: str, as_csv: bool, where: str | None, as_json: bool) -> None:
     with Log.open(where) as log:
         table = log.query(sql)
     if as_csv:
-        import pyarrow
-        from pyarrow import csv
-
-        from schemas.errors import UsageError
-
-        try:
-            csv.write_csv(table, sys.stdout.buffer)
-        except pyarrow.ArrowInvalid:
-            raise UsageError(
-                "a column can't be written as CSV", hint="cast lists and structs to text, or --json"
-            ) from None
+        _print_csv(table)
     elif as_json:
-        for row in table.to_pylist():
-            voice.out_json(row)
+        with _castable():
+            for row in table.to_pylist():
+                voice.out_json(row)
     else:
-        _print(table)
+        with _castable():
+            _print(table)
+
+
+def _print_csv(table: "pa.Table") -> None:
+    import pyarrow
+    from pyarrow import csv
+
+    from schemas.errors import UsageError
+
+    try:
+        csv.write_csv(table, sys.stdout.buffer)
+    except pyarrow.ArrowException:
+        raise UsageError(
+            "a column can't be written as CSV", hint="cast lists, structs and intervals to text, or --json"
+        ) from None
+
+
+@contextmanager
+def _castable() -> Iterator[None]:
+    """Where Python or JSON has no such value, as of a time that never comes, the database's own text has."""
+    import pyarrow
+
+    from schemas.errors import UsageError
+
+    try:
+        yield
+    except (ValueError, OverflowError, TypeError, pyarrow.ArrowException):
+        raise UsageError("a value can't be printed", hint="cast its column to text: name::VARCHAR") from None
 
 
 def _print(table: "pa.Table") -> None:

@@ -1,7 +1,9 @@
 """A ledger, open, with its index: runs, queries, and where bytes were used."""
 
+import re
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from ledger.index.segments import Segments
 
 T = TypeVar("T")
+
+_DATA_KEY = re.compile(r"keys/data/[0-9a-f]{2}/([0-9a-f]{32})\.age")
 
 VIEWS = {
     "entries": "SELECT * FROM entries_in_packs",
@@ -59,14 +63,18 @@ class Log(log.Log):
             UsageError: it is no SELECT, or DuckDB refuses it.
         """
         import duckdb
+        import pyarrow as pa
 
         views = "views: " + ", ".join(VIEWS)
         try:
+            sql.encode()
             statements = duckdb.extract_statements(sql)
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
                 raise UsageError("one SELECT at a time", hint=views)
             return self._ask(lambda connection: connection.sql(sql).to_arrow_table())
-        except (duckdb.Error, UnicodeEncodeError) as error:
+        except UnicodeEncodeError:
+            raise UsageError("the query holds what is no character", hint=views) from None
+        except (duckdb.Error, pa.ArrowException) as error:
             raise UsageError(str(error).split("\n")[0], hint=views) from None
 
     def runs(self, since: datetime | None = None) -> list[RunInfo]:
@@ -100,10 +108,11 @@ class Log(log.Log):
         """Entries whose content is this file, or these bytes: of all data keys that this identity opens."""
         hashers = []
         for name in self.folder.list("keys/data"):
-            if not name.endswith(".age"):
+            match = _DATA_KEY.fullmatch(name)
+            if match is None:
                 continue
             try:
-                hashers.append(self.blobs.keyring.open(bytes.fromhex(Path(name).stem)).hasher())
+                hashers.append(self.blobs.keyring.open(bytes.fromhex(match[1])).hasher())
             except (Erased, Missing, CannotTell):
                 continue
         if not hashers:
@@ -130,13 +139,14 @@ class Log(log.Log):
 
         try:
             with self._connection() as connection:
-                return question(connection)
+                return _interruptible(connection, question)
         except (duckdb.Error, pa.ArrowException, OSError):
             with self._indexing:
-                if self._index is not None:
-                    self._index.forget()
-            with self._connection() as connection:
-                return question(connection)
+                if self._index is None or not self._index.is_damaged():
+                    raise
+                self._index.forget()
+        with self._connection() as connection:
+            return _interruptible(connection, question)
 
     @contextmanager
     def _connection(self) -> Iterator["duckdb.DuckDBPyConnection"]:
@@ -154,7 +164,7 @@ class Log(log.Log):
             with self._indexing:
                 if self._index is None:
                     home = homes.cache(self.origin) / self.chain.state.owner.key_id.hex()
-                    self._index = Segments(home, self.folder)
+                    self._index = Segments(home, self.chain)
                 index = self._index
                 # No segment is merged away that another thread's question still reads.
                 index.catch_up(self.chain.state.packs, merge=not self._asking)
@@ -168,6 +178,27 @@ class Log(log.Log):
             finally:
                 with self._indexing:
                     self._asking -= 1
+
+
+def _interruptible(connection: "duckdb.DuckDBPyConnection", question: "Callable[[duckdb.DuckDBPyConnection], T]") -> T:
+    """Asks in another thread: while this one waits, an interrupt reaches it, and ends the question."""
+    asked: Future[T] = Future()
+
+    def ask() -> None:
+        try:
+            asked.set_result(question(connection))
+        except BaseException as error:  # noqa: BLE001 - it is raised where the answer is waited for
+            asked.set_exception(error)
+
+    thread = threading.Thread(target=ask, name="ledger-query", daemon=True)
+    thread.start()
+    try:
+        return asked.result()
+    except KeyboardInterrupt:
+        connection.interrupt()
+        raise
+    finally:
+        thread.join()
 
 
 def _define(connection: "duckdb.DuckDBPyConnection", index: "Segments") -> None:

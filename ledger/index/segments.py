@@ -1,15 +1,16 @@
 """Parquet segments: entries and places of blobs, by column, in the reader's cache.
 
 They are derived from packs that this reader has proven, and lie outside of the ledger: nobody can poison
-another's queries. A segment is written once; several small ones become one. What is damaged or of another
-version is dropped and built again.
+another's queries. A segment is written once; several small ones become one. Its name bears the packs that it
+covers, the trailer of the last of them, and a digest of its bytes: what is damaged, of another version or of
+another history is dropped and built again.
 """
 
 import os
 import re
 import threading
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,13 +20,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from blake3 import blake3
 
-from schemas.entries import KINDS, decode, kind_of
-from schemas.errors import NotSound
+from ledger.chain import Chain
+from schemas.entries import KINDS, Known, Uninterpreted, decode
+from schemas.errors import NotSound, StorageFailed
 from store import pack
 from store.durable import storage_errors
-from store.folder import Folder
+from store.places import private, private_folders, remove_old
 
-VERSION = 1
+VERSION = 2
 _ROWS = 200_000
 _SMALL = 12
 _PACKS = 256
@@ -35,10 +37,10 @@ Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class Row(msgspec.Struct, gc=False):
-    """The columns of an entry; empty where its kind has no such member."""
+    """The columns of an entry of another version; empty where it has no such member, or one of another type."""
 
     kind: str
-    time: str
+    time: Any = None
     run: str = ""
     step: Int64 = 0
     stage: str = ""
@@ -56,7 +58,8 @@ class Row(msgspec.Struct, gc=False):
 
 
 _decoder = msgspec.json.Decoder(Row)
-_MEMBERS = {name: attrgetter(name) for name in Row.__struct_fields__}
+_TAGS = {type: kind for kind, type in KINDS.items()}
+_EMPTY = {name: getattr(Row("", None), name) for name in Row.__struct_fields__}
 
 ENTRIES = pa.schema(
     [
@@ -79,7 +82,7 @@ BLOBS = pa.schema([("cid", pa.binary(32)), ("pack", pa.int64()), ("size", pa.int
 _REPEATED = {"entries": ["kind", "run", "stage", "lane", "task", "model", "status", "of"], "blobs": False}
 """Columns that are worth a dictionary; looking for repetition in digests costs more than it saves."""
 
-_NAME = re.compile(r"(entries|blobs)-([0-9]{10})-([0-9]{10})-([0-9a-f]{32})\.parquet")
+_NAME = re.compile(r"(entries|blobs)-([0-9]{10})-([0-9]{10})-([0-9a-f]{64})-([0-9a-f]{32})\.parquet")
 
 
 class Segments:
@@ -87,71 +90,107 @@ class Segments:
 
     Args:
         home: folder in the reader's cache.
-        ledger: the objects that it is built from.
+        chain: what is proven of the log.
 
     Attributes:
         entries, blobs: segments in use, from pack 0 to where the tail begins.
         tail_entries, tail_blobs: what comes after them.
     """
 
-    def __init__(self, home: Path, ledger: Folder) -> None:
+    def __init__(self, home: Path, chain: Chain) -> None:
         self.home = home / f"index-{VERSION}"
-        self.ledger = ledger
+        self.chain = chain
         self.entries: list[str] = []
         self.blobs: list[str] = []
+        self._unwritable = False
         self.forget()
 
     def forget(self) -> None:
         """Forgets what is in memory: every segment is looked at again."""
         self.tail_entries, self.tail_blobs = ENTRIES.empty_table(), BLOBS.empty_table()
         self._tail_from = self._tail_to = 0
+        self._trailer = pack.FIRST
         self._checked: set[str] = set()
 
+    def is_damaged(self) -> bool:
+        """Whether a segment in use has changed since, or is gone: merged away by another process, say."""
+        self._checked.clear()
+        return not all(self._is_right(Path(path)) for path in self.entries + self.blobs)
+
     def catch_up(self, packs: int, *, merge: bool = True) -> None:
-        """Takes in the packs that are not indexed yet.
+        """Takes in the packs that are not indexed yet. Where nothing can be written, they stay in memory.
 
         Args:
             packs: how many are proven.
             merge: whether small segments may become one, which removes them.
+
+        Raises:
+            NotSound: a pack is not the one that was proven (step 2).
         """
-        covered = self._choose(packs)
+        covered, trailer = self._choose(packs)
         if covered != self._tail_from or self._tail_to > packs:
             self.tail_entries, self.tail_blobs = ENTRIES.empty_table(), BLOBS.empty_table()
             self._tail_from = self._tail_to = covered
-        for end, entries, blobs in _tables(self.ledger, self._tail_to, packs):
+            self._trailer = trailer
+        for end, trailer, entries, blobs in _tables(self.chain, self._tail_to, packs, self._trailer):
             self.tail_entries = pa.concat_tables([self.tail_entries, entries])
             self.tail_blobs = pa.concat_tables([self.tail_blobs, blobs])
-            self._tail_to = end
+            self._tail_to, self._trailer = end, trailer
             if self.tail_entries.num_rows >= _ROWS or end - self._tail_from >= _PACKS:
-                self.entries.append(self._put("entries", self._tail_from, end, self.tail_entries))
-                self.blobs.append(self._put("blobs", self._tail_from, end, self.tail_blobs))
-                self.tail_entries, self.tail_blobs = ENTRIES.empty_table(), BLOBS.empty_table()
-                self._tail_from = end
-        if merge:
+                self._write_tail()
+        if merge and not self._unwritable:
             self._merge()
 
-    def _choose(self, packs: int) -> int:
-        """Chooses whole segments without gaps from 0; returns where they end. Damaged ones are removed."""
+    def _write_tail(self) -> None:
+        if self._unwritable:
+            return
+        span = self._tail_from, self._tail_to, self._trailer
+        try:
+            entries = self._put("entries", *span, self.tail_entries)
+            blobs = self._put("blobs", *span, self.tail_blobs)
+        except StorageFailed:
+            self._unwritable = True
+            return
+        self.entries.append(entries)
+        self.blobs.append(blobs)
+        self.tail_entries, self.tail_blobs = ENTRIES.empty_table(), BLOBS.empty_table()
+        self._tail_from = self._tail_to
+
+    def _choose(self, packs: int) -> tuple[int, bytes]:
+        """Chooses segments without gaps from 0; where they end, and the trailer there. Wrong ones are removed."""
         found: dict[tuple[int, int], dict[str, str]] = {}
-        if self.home.is_dir():
-            for path in self.home.iterdir():
-                match = _NAME.fullmatch(path.name)
-                if match is not None and self._is_whole(path, match[4]):
-                    found.setdefault((int(match[2]), int(match[3])), {})[match[1]] = str(path)
-        self.entries, self.blobs, covered = [], [], 0
+        for path in self._files():
+            match = _NAME.fullmatch(path.name)
+            if match is None:
+                if path.name.startswith("."):
+                    remove_old(path)
+            elif int(match[3]) <= packs and self._is_right(path):
+                found.setdefault((int(match[2]), int(match[3])), {})[match[1]] = str(path)
+        self.entries, self.blobs, covered, trailer = [], [], 0, pack.FIRST
         for (start, end), pair in sorted(found.items(), key=lambda item: (item[0][0], -item[0][1])):
-            if start == covered < end <= packs and len(pair) == 2:
+            if start == covered < end and len(pair) == 2:
                 self.entries.append(pair["entries"])
                 self.blobs.append(pair["blobs"])
-                covered = end
-        return covered
+                covered, trailer = end, bytes.fromhex(Path(pair["blobs"]).stem.split("-")[3])
+        return covered, trailer
 
-    def _is_whole(self, path: Path, digest: str) -> bool:
-        """Compares a segment with the digest in its name, once in a process."""
+    def _files(self) -> list[Path]:
+        try:
+            return list(self.home.iterdir())
+        except OSError:
+            # Not made yet, or not to be read: then it is as if it were empty.
+            return []
+
+    def _is_right(self, path: Path) -> bool:
+        """Compares a segment with the digest and the trailer in its name, once in a process."""
         if path.name in self._checked:
             return True
+        match = _NAME.fullmatch(path.name)
         try:
-            if blake3(path.read_bytes()).hexdigest(16) == digest:
+            if match is None:
+                return False
+            right = blake3(path.read_bytes()).hexdigest(16) == match[5]
+            if right and self.chain.trailer_of(int(match[3])) == bytes.fromhex(match[4]):
                 self._checked.add(path.name)
                 return True
             path.unlink(missing_ok=True)
@@ -160,22 +199,25 @@ class Segments:
             pass
         return False
 
-    def _put(self, what: str, start: int, end: int, table: pa.Table) -> str:
+    def _put(self, what: str, start: int, end: int, trailer: bytes, table: pa.Table) -> str:
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd", compression_level=1, use_dictionary=_REPEATED[what])
         data = sink.getvalue().to_pybytes()
-        path = self.home / f"{what}-{start:010d}-{end:010d}-{blake3(data).hexdigest(16)}.parquet"
-        with storage_errors(self.home):
-            try:
-                self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-            except FileExistsError:
-                self.home.unlink()
-                self.home.mkdir(mode=0o700)
-            staged = self.home / f".{os.getpid()}-{threading.get_ident()}.{what}"
-            staged.write_bytes(data)
-            os.replace(staged, path)
-        self._checked.add(path.name)
-        return str(path)
+        name = f"{what}-{start:010d}-{end:010d}-{trailer.hex()}-{blake3(data).hexdigest(16)}.parquet"
+        if self.home.is_file():
+            with storage_errors(self.home):
+                self.home.unlink(missing_ok=True)
+        private_folders(self.home)
+        staged = self.home / f".{os.getpid()}-{threading.get_ident()}.{what}"
+        try:
+            with storage_errors(self.home):
+                with open(staged, "wb", opener=private) as file:
+                    file.write(data)
+                os.replace(staged, self.home / name)
+        except (FileNotFoundError, NotADirectoryError):
+            raise StorageFailed(f"{self.home}: removed while we write", hint="who cleans up there?") from None
+        self._checked.add(name)
+        return str(self.home / name)
 
     def _merge(self) -> None:
         """Makes one segment of the small ones at the end, once they are many."""
@@ -186,62 +228,75 @@ class Segments:
             small += 1
         if small < _SMALL:
             return
-        start, end = _span(self.entries[-small])[0], _span(self.entries[-1])[1]
+        first, last = Path(self.entries[-small]).stem.split("-"), Path(self.entries[-1]).stem.split("-")
+        span = int(first[1]), int(last[2]), bytes.fromhex(last[3])
         old = self.entries[-small:] + self.blobs[-small:]
-        for what, paths in (("entries", self.entries), ("blobs", self.blobs)):
-            merged = pa.concat_tables([pq.read_table(path) for path in paths[-small:]])
-            paths[-small:] = [self._put(what, start, end, merged)]
+        merged: list[str] = []
+        try:
+            for what, paths in (("entries", self.entries), ("blobs", self.blobs)):
+                merged.append(self._put(what, *span, pa.concat_tables(map(pq.read_table, paths[-small:]))))
+        except StorageFailed:
+            self._unwritable = True
+            return
+        self.entries[-small:], self.blobs[-small:] = merged[:1], merged[1:]
         for path in old:
             Path(path).unlink(missing_ok=True)
 
 
-def _span(path: str) -> tuple[int, int]:
-    _, start, end, _ = Path(path).stem.split("-")
-    return int(start), int(end)
+def _tables(chain: Chain, start: int, end: int, trailer: bytes) -> Iterator[tuple[int, bytes, pa.Table, pa.Table]]:
+    """Tables of some packs each, in order: the pack after them, the trailer before that, entries, blobs.
 
-
-def _tables(ledger: Folder, start: int, end: int) -> Iterator[tuple[int, pa.Table, pa.Table]]:
-    """Tables of some packs each, in order: the pack after them, entries, blobs."""
+    Args:
+        trailer: of the pack before the first.
+    """
     while start < end:
         lines, indexes, numbers = list[bytes](), list[int](), list[int]()
         cids, sizes, places = list[bytes](), list[int](), list[tuple[int, int, int]]()
         while start < end and len(lines) < 50_000:
-            found = pack.parse(ledger.get(pack.name(start)))
-            before = len(lines)
-            for index, leaf in enumerate(found.leaves, found.size):
-                if leaf[:1] == b"{":
-                    lines.append(leaf)
-                    indexes.append(index)
-            numbers += [start] * (len(lines) - before)
+            found = pack.parse(chain.folder.get(pack.name(start)))
+            chain.check_links(found, trailer)
+            trailer = found.trailer
+            inside = [leaf for leaf in found.leaves if leaf[:1] == b"{"]
+            if len(inside) == len(found.leaves) - 1:
+                # One batch, the common case: its signature leaf is the last.
+                indexes += range(found.size, found.end - 1)
+            else:
+                indexes += [index for index, leaf in enumerate(found.leaves, found.size) if leaf[:1] == b"{"]
+            lines += inside
+            numbers += [start] * len(inside)
             cids += found.cids
             cids += found.large
             sizes += map(len, found.blobs)
             sizes += found.large_sizes
             places.append((start, len(found.cids), len(found.large)))
             start += 1
-        yield start, _entries(lines, indexes, numbers), _blobs(cids, sizes, places)
+        yield start, trailer, _entries(lines, indexes, numbers), _blobs(cids, sizes, places)
 
 
 def _entries(lines: list[bytes], indexes: list[int], numbers: list[int]) -> pa.Table:
-    try:
-        rows = _decoder.decode_lines(b"\n".join(lines))
-        if len(rows) != len(lines):
-            rows = [_row(line) for line in lines]
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        # An entry of another version may use a member's name for something else.
-        rows = [_row(line) for line in lines]
-    rows = [row if row.kind in KINDS else _row(line) for row, line in zip(rows, lines, strict=True)]
+    # One by one, and as verify reads them: no author can have one leaf stand for two rows, or a row for two.
+    rows: list[Any] = list(map(_row, lines))
+    types = set(map(type, rows))
     # Member by member: a tuple for each row would be 100,000 objects for the collector to look through.
-    values = {name: list(map(member, rows)) for name, member in _MEMBERS.items()}
     columns = []
     for field in ENTRIES:
         if field.name in ("index", "pack"):
             columns.append(pa.array(indexes if field.name == "index" else numbers, field.type))
+        elif field.name == "kind":
+            columns.append(_column([_TAGS.get(type(row)) or row.kind for row in rows], field.type))
         elif field.name == "time":
-            columns.append(_times(values["time"], field.type))
+            columns.append(pa.array([row.time for row in rows], field.type))
         else:
-            columns.append(_column(values[field.name], field.type))
+            columns.append(_column(_values(rows, types, field.name), field.type))
     return pa.table(columns, schema=ENTRIES)
+
+
+def _values(rows: list[Any], types: set[type[msgspec.Struct]], name: str) -> list[Any]:
+    having = [type for type in types if name in type.__struct_fields__]
+    if len(having) == len(types):
+        return list(map(attrgetter(name), rows))
+    empty = _EMPTY[name]
+    return [getattr(row, name, empty) for row in rows] if having else [empty] * len(rows)
 
 
 def _column(values: Sequence[Any], type: pa.DataType) -> pa.Array:
@@ -251,31 +306,28 @@ def _column(values: Sequence[Any], type: pa.DataType) -> pa.Array:
     return pa.array(values, type)
 
 
-def _times(texts: Sequence[str], type: pa.DataType) -> pa.Array:
-    try:
-        return pa.array(texts, pa.string()).cast(type)
-    except pa.ArrowInvalid:
-        return pa.array([_time(text) for text in texts], type)
-
-
-def _time(text: str) -> datetime | None:
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return found if found.tzinfo is not None else None
-
-
-def _row(line: bytes) -> Row:
-    """A row of what is of another version, or malformed."""
+def _row(line: bytes) -> Known | Row:
+    """An entry; what is of another version, or malformed, as far as its members fit the columns."""
     try:
         entry = decode(line)
     except NotSound:
-        return Row("malformed", "")
+        return Row("malformed")
+    if not isinstance(entry, Uninterpreted):
+        return entry
     try:
-        return _decoder.decode(line)
+        row = _decoder.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return Row(kind_of(entry), "", run=entry.run, step=entry.step)
+        row = Row(entry.kind)
+    row.kind, row.time, row.run, row.step = entry.kind, _time(row.time), entry.run, entry.step
+    return row
+
+
+def _time(text: object) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text) if isinstance(text, str) else None
+        return found.astimezone(UTC) if found is not None and found.tzinfo is not None else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _blobs(cids: list[bytes], sizes: list[int], places: list[tuple[int, int, int]]) -> pa.Table:
