@@ -3,7 +3,7 @@
 Each key opens its one blob and nothing else (docs/FORMAT.md, "Disclosure").
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Self
 
 import msgspec
@@ -57,16 +57,22 @@ class Disclosure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise Malformed(f"a disclosure of another version: {found.format[:60]!r}")
         return found
 
-    def content(self) -> bytes:
-        """What is disclosed, its blobs checked against the address.
+    def pieces(self) -> Iterator[bytes]:
+        """What is disclosed, its blobs checked against the address: no more than a piece is in memory.
 
         Raises:
-            NotSound: a blob is missing, changed, or does not open (steps 6 and 10).
+            NotSound: a blob is missing, changed, or does not open, or it is over 4 GiB (steps 6 and 10).
         """
-        return b"".join(
-            unseal_disclosed(self.keys.get(blob.hex(), bytes(32)), data)
-            for blob, data in lists.leaves(cid_of(self.address), _reader(self.objects))
-        )
+
+        def open(blob: bytes, data: bytes) -> bytes:
+            return unseal_disclosed(self.keys.get(blob.hex(), bytes(32)), data)
+
+        length = 0
+        for piece in lists.opened(cid_of(self.address), _reader(self.objects), open):
+            length += len(piece)
+            if length > lists.MAX_CONTENT:
+                raise NotSound(f"{self.address} is over 4 GiB", step=10)
+            yield piece
 
 
 def _reader(objects: list[bytes]) -> Callable[[bytes], bytes]:
@@ -92,26 +98,34 @@ def disclose(log: Log, text: str) -> Disclosure:
     found = next((r for r in log.entries() if wanted in references(r.entry, r.raw)), None)
     if found is None:
         raise NotFound(f"no entry names {text}", hint="`ledger show` prints addresses that entries name")
-    objects: dict[bytes, bytes] = {}
-    keys: dict[str, bytes] = {}
-
-    def read(blob: bytes) -> bytes:
-        objects[blob] = log.blobs.get(blob)
-        return objects[blob]
-
-    for blob, data in lists.leaves(wanted, read):
-        parts = Blob.parse(data)
-        keys[blob.hex()] = log.blobs.keyring.open(parts.key_id).blob_key(parts.header, parts.siv)
+    objects, keys = _collect(log, wanted)
     log.append_statements([DisclosureEntry(v=1, time=system_clock(), content=text)], [])
     receipt = log.receipt(found.index).format().decode()
     return Disclosure(FORMAT, text, list(objects.values()), keys, receipt)
 
 
-def check(disclosure: Disclosure, owner: Verifier) -> tuple[Checked, bytes]:
+def _collect(log: Log, wanted: bytes) -> tuple[dict[bytes, bytes], dict[str, bytes]]:
+    """The objects of a content by cid, and the key of each sealed blob among them."""
+    objects: dict[bytes, bytes] = {}
+    keys: dict[str, bytes] = {}
+
+    def read(blob: bytes) -> bytes:
+        if blob not in objects:
+            objects[blob] = log.blobs.get(blob)
+        return objects[blob]
+
+    for blob, data in lists.leaves(wanted, read):
+        if blob.hex() not in keys:
+            parts = Blob.parse(data)
+            keys[blob.hex()] = log.blobs.keyring.open(parts.key_id).blob_key(parts.header, parts.siv)
+    return objects, keys
+
+
+def check(disclosure: Disclosure, owner: Verifier) -> tuple[Checked, int]:
     """Checks a disclosure with nothing but the owner's key.
 
     Returns:
-        What its receipt proves, and the content.
+        What its receipt proves, and how many bytes the content has.
 
     Raises:
         NotSound: what does not hold, and by which step.
@@ -121,4 +135,4 @@ def check(disclosure: Disclosure, owner: Verifier) -> tuple[Checked, bytes]:
     entry = Receipt.parse(disclosure.receipt.encode()).extra.entry
     if cid_of(disclosure.address) not in references(checked.entry, entry):
         raise NotSound("the entry does not name what is disclosed", step=6)
-    return checked, disclosure.content()
+    return checked, sum(map(len, disclosure.pieces()))

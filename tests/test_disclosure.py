@@ -1,6 +1,8 @@
 """Disclosure: one content leaves the ledger, provably the one that was recorded, and nothing else with it."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,16 +12,21 @@ import msgspec
 import pytest
 
 import ledger
+from ledger import homes
 from ledger.disclose import Disclosure, check, disclose
 from ledger.erase import erase
+from ledger.log import system_clock
 from schemas.entries import Disclosure as DisclosureEntry
-from schemas.errors import CannotTell, Erased, KeyUnusable, LedgerError, Malformed, NotFound, NotSound
+from schemas.errors import CannotTell, Erased, KeyUnusable, LedgerError, Malformed, NotFound, NotSound, TooLarge
 from schemas.ids import address, cid_of
 from store import lists
-from store.seal import Blob, cid, unseal_disclosed
+from store.blobs import Prepared
+from store.seal import MAX_PIECE, Blob, cid, unseal_disclosed
 from store.signers import Verifier
 from tests.support.machine import ORIGIN, Machine, Place, copied, new_ledger
 from tests.support.verdicts import sound
+
+ROOT = Path(__file__).parent.parent
 
 CONTENTS: dict[str, bytes] = {
     "empty": b"",
@@ -75,6 +82,10 @@ def refused(found: Disclosure, owner: Verifier, *steps: int) -> None:
     assert raised.value.step in steps, raised.value
 
 
+def content(found: Disclosure) -> bytes:
+    return b"".join(found.pieces())
+
+
 def changed(found: Disclosure, **changes: object) -> Disclosure:
     return msgspec.structs.replace(found, **changes)
 
@@ -82,8 +93,9 @@ def changed(found: Disclosure, **changes: object) -> Disclosure:
 @pytest.mark.parametrize("name", [*CONTENTS, "turn 3", "turn 6"])
 def test_what_is_disclosed_is_what_was_recorded(told: Told, owner: Verifier, name: str) -> None:
     found = Disclosure.parse(disclosed(told, name).encode())
-    checked, content = check(found, owner)
-    assert content == CONTENTS[name]
+    checked, length = check(found, owner)
+    assert length == len(CONTENTS[name])
+    assert content(found) == CONTENTS[name]
     assert checked.author == f"{ORIGIN}/main"
     assert getattr(checked.entry, "content", "") == told.at[name]
 
@@ -235,13 +247,14 @@ def test_a_list_that_never_ends_is_refused(told: Told, owner: Verifier) -> None:
         objects.append(made.data)
         at = made.cid
     with pytest.raises(NotSound):
-        changed(found, address=address(at), objects=[*objects, *found.objects]).content()
+        list(changed(found, address=address(at), objects=[*objects, *found.objects]).pieces())
 
 
 def test_objects_that_nobody_asked_for_change_nothing(told: Told, owner: Verifier) -> None:
     found, other = disclosed(told, "small"), disclosed(told, "other")
     grown = changed(found, objects=[*other.objects, *found.objects, b""], keys=found.keys | other.keys)
-    assert check(grown, owner)[1] == CONTENTS["small"]
+    check(grown, owner)
+    assert content(grown) == CONTENTS["small"]
 
 
 def test_a_disclosure_of_another_log_is_refused(told: Told, tmp_path: Path) -> None:
@@ -308,7 +321,8 @@ def test_what_was_disclosed_stays_open_after_an_erasure(told: Told, owner: Verif
     found = disclosed(told, "small")
     with ledger.open(told.place.path) as log:
         erase(log, told.run)
-    assert check(found, owner)[1] == CONTENTS["small"]
+    check(found, owner)
+    assert content(found) == CONTENTS["small"]
 
 
 def test_who_can_not_read_can_not_disclose(told: Told) -> None:
@@ -319,3 +333,63 @@ def test_who_can_not_read_can_not_disclose(told: Told) -> None:
         with pytest.raises(CannotTell):
             disclose(log, told.at["small"])
         assert log.chain.state.size == size
+
+
+# What is made to explode
+
+
+def bomb(told: Told, lists_deep: int) -> Disclosure:
+    """A disclosure whose content is the same mebibyte of zeros, 4,096 times for each list, but validly signed."""
+    with ledger.open(told.place.path) as log:
+        run = log.run("bomb")
+        sealed = log.blobs.prepare(log.writer.key(run.id), bytes(MAX_PIECE)).inside[0]
+        made = [lists.build([sealed.cid] * lists.MAX_ADDRESSES)]
+        for _ in range(lists_deep - 1):
+            made.append(lists.build([made[-1].cid, *[sealed.cid] * (lists.MAX_ADDRESSES - 1)]))
+        at = address(made[-1].cid)
+        prepared = Prepared(at, "0" * 64, [sealed, *made], [], {}, log.writer.key(run.id))
+        log.append_statements([DisclosureEntry(v=1, time=system_clock(), content=at)], [prepared])
+        return disclose(log, at)
+
+
+def test_a_content_that_repeats_itself_needs_no_memory(told: Told, owner: Verifier, tmp_path: Path) -> None:
+    found = bomb(told, 1)
+    file = tmp_path / "bomb"
+    file.write_bytes(found.encode())
+    assert file.stat().st_size < 1 << 20
+    script = (
+        "import sys, resource\n"
+        "from pathlib import Path\n"
+        "from ledger.audit.subject import check, disclosed\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))\n"
+        "report = check(sys.argv[1], trust=sys.argv[2])\n"
+        "assert report.sound and '4,294,967,296 bytes' in report.remarks[1], report\n"
+        "assert next(disclosed(Path(sys.argv[1]), sys.argv[2])) == bytes(1 << 20)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(file), told.place.trust.owner], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_content_over_the_limit_is_refused_wherever_it_is_read(told: Told, owner: Verifier) -> None:
+    found = bomb(told, 2)
+    refused(found, owner, 10)
+    with ledger.open(told.place.path) as log:
+        with pytest.raises(NotSound, match="4 GiB"):
+            for piece in log.blobs.pieces(found.address):
+                assert len(piece) <= MAX_PIECE
+        with pytest.raises(TooLarge):
+            log.blobs.read(found.address, 3 << 20)
+
+
+def test_a_damaged_table_of_places_is_overcome(told: Told, owner: Verifier) -> None:
+    with ledger.open(told.place.path) as log:
+        assert log.read(told.at["small"])
+        log.places.save()
+    for table in homes.cache(ORIGIN).rglob("*.places"):
+        data = bytearray(table.read_bytes())
+        for at in range(96 + 32 + 11, len(data), 48):
+            data[at] ^= 1
+        table.write_bytes(data)
+    assert content(disclosed(told, "list")) == CONTENTS["list"]

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from ledger import disclose, receipt
@@ -71,8 +72,8 @@ def _document(path: Path, trust: TrustRoot | str | None) -> Report:
         found = receipt.Receipt.parse(document.receipt.encode() if document else data)
         report.origin, owner = _owner(found, trust)
         if document is not None:
-            checked, content = disclose.check(document, owner)
-            report.remarks.append(f"{document.address}, {len(content):,} bytes: ledger cat {path.name} writes them")
+            checked, length = disclose.check(document, owner)
+            report.remarks.append(f"{document.address}, {length:,} bytes: ledger cat {path.name} writes them")
         else:
             checked = receipt.check(found, owner)
         report.head, report.entries = checked.head, 1
@@ -85,8 +86,8 @@ def _document(path: Path, trust: TrustRoot | str | None) -> Report:
     return report
 
 
-def disclosed(path: Path, trust: TrustRoot | str | None = None) -> bytes:
-    """The content of a disclosure whose proof holds.
+def disclosed(path: Path, trust: TrustRoot | str | None = None) -> Iterator[bytes]:
+    """The content of a disclosure, piece by piece; the first comes when the whole proof holds.
 
     Raises:
         Malformed: it is no disclosure.
@@ -95,7 +96,8 @@ def disclosed(path: Path, trust: TrustRoot | str | None = None) -> bytes:
     """
     document = disclose.Disclosure.parse(path.read_bytes())
     _, owner = _owner(receipt.Receipt.parse(document.receipt.encode()), trust)
-    return disclose.check(document, owner)[1]
+    disclose.check(document, owner)
+    return document.pieces()
 
 
 def _owner(found: receipt.Receipt, trust: TrustRoot | str | None) -> tuple[str, Verifier]:

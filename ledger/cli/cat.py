@@ -29,7 +29,8 @@ def command(address: str, trust: str | None, identity: str | None, where: str | 
     if not address.isdecimal() and os.path.isfile(address):
         from ledger.audit.subject import disclosed
 
-        sys.stdout.buffer.write(disclosed(Path(address), trust))
+        for piece in disclosed(Path(address), trust):
+            sys.stdout.buffer.write(piece)
         return
     with Log.open(where, identity=identity) as log:
         log.catch_up_places()
