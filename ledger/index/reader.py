@@ -195,7 +195,10 @@ def _interruptible(connection: "duckdb.DuckDBPyConnection", question: "Callable[
     try:
         return asked.result()
     except KeyboardInterrupt:
-        connection.interrupt()
+        while thread.is_alive():
+            # Again and again: what has not begun yet is not ended by it.
+            connection.interrupt()
+            thread.join(0.05)
         raise
     finally:
         thread.join()
