@@ -1,6 +1,7 @@
 """Bringing in many records at once, from NDJSON; they are marked as imported."""
 
 import base64
+import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from ledger.drafts import Content, Drafts, Item, Kind, beside, signed
 from ledger.log import Log
 from policies import sshsig
 from schemas.entries import Prompt, Response
-from schemas.errors import LedgerError, Malformed, NotFound
+from schemas.errors import LedgerError, Malformed, NotFound, UsageError
 
 _CHUNK = 1024
 _BYTES = 24 << 20
@@ -66,7 +67,9 @@ def bring_in(
     Raises:
         Malformed: a line is; nothing of the file was appended.
     """
-    result = Imported()
+    result, skipped = Imported(), set[int]()
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is no regular file: it is read twice", hint="write it to a file first")
     for number, line in _lines(path):
         try:
             _check(log, *_item(path, line))
@@ -75,25 +78,26 @@ def bring_in(
             if not keep_going:
                 raise Malformed(what, hint="nothing was appended; --keep-going leaves such lines out") from None
             result.skipped.append(what)
+            skipped.add(number)
     try:
-        _bring(log, path, result, progress)
+        _bring(log, path, skipped, result, progress)
     except KeyboardInterrupt as error:
         error.add_note(f"{result.entries:,} entries or more were imported; their runs stay open")
         raise
     return result
 
 
-def _bring(log: Log, path: Path, result: Imported, progress: Callable[[int, int], None] | None) -> None:
+def _bring(
+    log: Log, path: Path, skipped: set[int], result: Imported, progress: Callable[[int, int], None] | None
+) -> None:
     total, done, size = path.stat().st_size, 0, 0
     waiting = _Waiting(log, result)
     runs = result.runs
-    for _, line in _lines(path):
+    for number, line in _lines(path):
         done += len(line)
-        try:
-            parsed, item = _item(path, line)
-            _check(log, parsed, item)
-        except LedgerError:
+        if number in skipped:
             continue
+        parsed, item = _item(path, line)
         if parsed.run not in runs:
             waiting.commit()
             runs[parsed.run] = log.run(parsed.run, imported=True).id
@@ -172,7 +176,8 @@ def _check(log: Log, line: Line, item: Item) -> None:
 def _item(file: Path, raw: bytes) -> tuple[Line, Item]:
     try:
         line = _decoder.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        json.loads(raw, object_pairs_hook=_once)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise Malformed(str(error)) from None
     if sum(x is not None for x in (line.text, line.base64, line.path)) != 1:
         raise Malformed("exactly one of text, base64 and path must be there")
@@ -190,6 +195,11 @@ def _item(file: Path, raw: bytes) -> tuple[Line, Item]:
     return line, Item(
         kind=line.kind, content=content, name=name, media_type=line.media_type, model=line.model, time=time
     )
+
+
+def _once(pairs: list[tuple[str, object]]) -> None:
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("a name occurs twice")
 
 
 def _content(file: Path, line: Line) -> Content:

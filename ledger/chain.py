@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ledger import pins
 from ledger.checkpoint import Checkpoint, Head
-from ledger.state import Proven, State
+from ledger.state import Proven, Recorded, State
 from schemas.errors import Malformed, NotFound, NotSound, UsageError
 from store import pack
 from store.blobs import note_places
@@ -105,21 +105,33 @@ class Chain:
                 f"{self.folder.path}: a ledger without packs", hint="its `ledger init` did not end; remove it"
             )
         while self.state.packs < end:
-            if not self.catch_up():
+            # Not kept: a ledger may be larger than memory.
+            if not deque(self._new(), 1):
                 raise NotSound(f"pack {self.state.packs} is missing, and later ones are there", step=2)
         self._read_checkpoint()
 
-    def catch_up(self) -> list[Proven]:
-        """Proves the packs that others have committed since."""
+    def catch_up(self) -> list[Recorded]:
+        """Proves the packs that others have committed since.
+
+        Returns:
+            Their entries.
+        """
+        return [recorded for proven in self._new() for recorded in proven.entries]
+
+    def _new(self) -> Iterator[Proven]:
         self.check_whole()
-        found = []
-        while (data := self.folder.find(pack.name(self.state.packs))) is not None:
-            found.append(self.take(pack.parse(data)))
+        found = False
+        while (data := self.folder.find(name := pack.name(self.state.packs))) is not None:
+            found = True
+            try:
+                parsed = pack.parse(data)
+            except NotSound as error:
+                raise NotSound(f"{name}: {error.what}", step=error.step, hint="run: ledger verify") from None
+            yield self.take(parsed)
         here, after = (pack.name(self.state.packs + ahead) for ahead in (0, 1))
         # Looked at again at the end: it may have been created between the looks.
         if not found and self.folder.size(after) is not None and self.folder.size(here) is None:
             raise NotSound(f"pack {self.state.packs} is missing, and later ones are there", step=2)
-        return found
 
     def take(self, found: pack.Pack) -> Proven:
         """Proves the next pack, and takes it in."""

@@ -267,7 +267,7 @@ class Committer:
                 self._acknowledge(group, trial, proven)
             else:
                 with self._lock:
-                    since = [recorded for proven in self.chain.catch_up() for recorded in proven.entries]
+                    since = self.chain.catch_up()
                 for draft, _, _ in group.drafts:
                     draft.since += since
                 waiting = [draft for draft, _, _ in group.drafts] + waiting

@@ -9,13 +9,13 @@ from ledger import homes, note
 from ledger.locate import FOLDER, SETTINGS, settings
 from ledger.log import Log, system_clock, system_random
 from schemas.entries import KeysChanged, TrustChanged
-from schemas.errors import UsageError
+from schemas.errors import StorageFailed, UsageError
 from schemas.ids import check_origin
 from schemas.trust import Author, KeysNote, TrustNote, TrustRoot
 from store import secrets
 from store.blobs import Prepared
 from store.datakeys import Keyring, data_name, encrypt_root, new_root, project_id, root_name
-from store.durable import storage_errors
+from store.durable import make_folders, storage_errors
 from store.folder import Folder
 from store.seal import DataKey
 from store.signers import Signer
@@ -75,13 +75,10 @@ def _make_folder(path: Path, new: bool) -> None:
     """Makes the folder, or closes an empty one to other users."""
     try:
         with storage_errors(path):
-            if new:
-                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                path.mkdir(mode=0o700)
-            else:
-                path.chmod(0o700)
-    except (FileExistsError, NotADirectoryError, FileNotFoundError):
-        raise UsageError(f"{path}: no folder can be made there", hint="name another folder") from None
+            make_folders(path.absolute())
+            path.chmod(0o700)
+    except StorageFailed as error:
+        raise UsageError(error.what, hint="name another folder") from None
 
 
 def _undo(path: Path, new: bool, saved: list[Path]) -> None:

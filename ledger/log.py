@@ -254,8 +254,12 @@ class Log:
         while True:
             data = self.folder.find("checkpoint")
             if data is not None:
-                found = Checkpoint.parse(data, self.chain.state.trusted().log)
-                if found.head.size > index:
+                try:
+                    found = Checkpoint.parse(data, self.chain.state.trusted().log)
+                except Malformed:
+                    # Damaged: published again below.
+                    found = None
+                if found is not None and found.head.size > index:
                     return found
             before = self.chain.published
             self.publisher.now()

@@ -6,12 +6,13 @@ A pin is what makes a removed tail visible, and what makes the next look cheap: 
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
 from blake3 import blake3
 
+from ledger import homes
 from ledger.merkle import Frontier
 from ledger.state import State
 from ledger.trust import read_keys, read_trust
@@ -46,7 +47,9 @@ class Pin(msgspec.Struct, frozen=True):
     erased: dict[str, int]
 
 
-_WHAT_THEN = "docs/THREAT-MODEL.md, “Restored backups”, says how to go on"
+def _what_then(state: State) -> str:
+    pin = homes.pins(state.origin) / _name(state.owner)
+    return f"to forget what this machine has seen, remove {pin} (docs/THREAT-MODEL.md, “Restored backups”)"
 
 
 def _name(owner: Verifier) -> str:
@@ -113,8 +116,7 @@ def of(state: State) -> Pin:
 def save(home: Path, owner: Verifier, pin: Pin) -> None:
     """Keeps a pin, unless a higher one is kept already."""
     make_folders(home)
-    folder = Folder(home)
-    with locked(home / "lock"):
+    with closing(Folder(home)) as folder, locked(home / "lock"):
         old = folder.find(_name(owner))
         try:
             if old is not None and _decode(old).packs >= pin.packs:
@@ -123,7 +125,6 @@ def save(home: Path, owner: Verifier, pin: Pin) -> None:
             # Whoever loads a damaged pin is told; here it is left as it is.
             return
         folder.put({_name(owner): _encode(pin)})
-    folder.close()
 
 
 def check(state: State, folder: Folder) -> None:
@@ -139,12 +140,12 @@ def check(state: State, folder: Folder) -> None:
     if size is None:
         raise RolledBack(
             f"{folder.path} is behind what this machine has seen: {state.packs:,} packs, of which {last} is gone",
-            hint=f"cut off, or a backup? `ledger verify` reads it; {_WHAT_THEN}",
+            hint=f"cut off, or a backup? `ledger verify` reads it; {_what_then(state)}",
         )
     if folder.get(last, max(0, size - 32)) != state.trailer:
         raise RolledBack(
             f"{folder.path} contradicts what this machine has seen: {last} is another",
-            hint=f"history was replaced, or a copy was continued elsewhere; {_WHAT_THEN}",
+            hint=f"history was replaced, or a copy was continued elsewhere; {_what_then(state)}",
         )
 
 

@@ -81,6 +81,8 @@ class Blobs:
             inside, outside = ([sealed], []) if len(sealed.data) < INLINE else self._divide([sealed])
             return Prepared(address(sealed.cid), key.digest(content), inside, outside, {}, key)
         shared = 0
+        if request and isinstance(content, Path):
+            content = _small_file(content)
         if isinstance(content, bytes):
             pieces: Iterable[bytes]
             pieces, shared = lists.cut(content, request=request)
@@ -88,7 +90,7 @@ class Blobs:
             pieces = _file_pieces(content)
         hasher = key.hasher()
         cids: list[bytes] = []
-        inside, outside = [], []
+        inside, outside, waiting = [], [], 0
         for piece in pieces:
             hasher.update(piece)
             sealed = seal(key, piece)
@@ -96,9 +98,10 @@ class Blobs:
             here, there = self._divide([sealed])
             inside += here
             outside += there
-        if sum(len(blob.data) for blob in inside) > _SPILL:
-            outside += self._write_outside(inside)
-            inside = []
+            waiting += sum(len(blob.data) for blob in here)
+            if waiting > _SPILL:
+                outside += self._write_outside(inside)
+                inside, waiting = [], 0
         if len(cids) == 1:
             return Prepared(address(cids[0]), hasher.hexdigest(), inside, outside, {}, key)
         chained = self.prefixes.build(cids, shared)
@@ -250,6 +253,15 @@ def note_places(places: Places, found: pack.Pack) -> None:
     places.take(number, found.trailer, new + [(blob, Place(number, LARGE, size)) for blob, size in large])
 
 
+def _small_file(path: Path) -> bytes | Path:
+    """A request in a file is cut like any other, where it is not larger than requests are."""
+    try:
+        with storage_errors(path):
+            return path.read_bytes() if path.is_file() and path.stat().st_size <= _SPILL else path
+    except (FileNotFoundError, NotADirectoryError):
+        return path
+
+
 def _file_pieces(path: Path) -> Iterator[bytes]:
     try:
         with storage_errors(path), open(path, "rb") as file:
@@ -261,5 +273,5 @@ def _file_pieces(path: Path) -> Iterator[bytes]:
                 if read > MAX_CONTENT:
                     raise TooLarge(f"{path}: over the limit of 4 GiB", hint="part it, and append the parts")
                 yield piece
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise Malformed(f"{path}: no such file", hint="check the path") from None

@@ -9,6 +9,7 @@ import errno
 import os
 import stat
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -72,16 +73,32 @@ class storage_errors:
 
 
 def make_folders(path: Path) -> None:
-    """Makes a folder outside of a ledger, and those above it, for this user alone.
+    """Makes a folder, and those above it that are missing, durable and for this user alone, whatever the umask.
 
     Raises:
         StorageFailed: it can't be made.
     """
     try:
         with storage_errors(path):
-            path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except (FileExistsError, FileNotFoundError, NotADirectoryError):
-        raise StorageFailed(f"{path}: no folder can be made there", hint="a file is in its way") from None
+            for folder in reversed([path, *path.parents]):
+                if not folder.is_dir():
+                    with suppress(FileExistsError):
+                        folder.mkdir(mode=0o700)
+                    sync_names(folder.parent)
+        if path.is_dir():
+            return
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    raise StorageFailed(f"{path}: no folder can be made there", hint="a file is in its way")
+
+
+def sync_names(folder: Path) -> None:
+    """Makes the names in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 class Disk:

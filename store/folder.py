@@ -78,17 +78,23 @@ class Folder:
             self.disk.unlink(staged)
             return False
         except StorageFailed as error:
-            if self.disk.size(target) is None:
+            if not self._may_be_there(target):
                 self._drop([staged])
                 raise
             raise OutcomeUnknown(f"{error.what}; {name} may or may not survive", hint=error.hint) from None
         # The name is there: from here on others may build on it, whatever happens to us.
         try:
             self.disk.sync_folder(folder)
-            self.disk.unlink(staged)
         except StorageFailed as error:
             raise OutcomeUnknown(f"{error.what}; {name} may or may not survive", hint=error.hint) from None
+        self._drop([staged])
         return True
+
+    def _may_be_there(self, path: str) -> bool:
+        try:
+            return self.disk.size(path) is not None
+        except StorageFailed:
+            return True
 
     def sync(self, name: str) -> None:
         """Makes the name of an object that another process created durable, and those of its folders."""

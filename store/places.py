@@ -18,7 +18,7 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from schemas.errors import StorageFailed, UsageError
-from store.durable import storage_errors
+from store.durable import make_folders, storage_errors
 
 _RECORD = 48
 _HEAD = 96
@@ -157,7 +157,7 @@ class Places:
             start, count = last.start, count + len(last)
             records = heapq.merge(last.records(), records)
         try:
-            private_folders(self.folder)
+            make_folders(self.folder)
             with storage_errors(self.folder):
                 written = _write(self.folder, start, end, trailer, records)
         except (FileNotFoundError, StorageFailed):
@@ -297,24 +297,6 @@ def _write(folder: Path, start: int, end: int, trailer: bytes, records: Iterator
 def private(path: str, flags: int) -> int:
     """Opens a file of a cache, for `open(…, opener=private)`: its mode is 0600 whatever the umask."""
     return os.open(path, flags | os.O_CLOEXEC, 0o600)
-
-
-def private_folders(path: Path) -> None:
-    """Makes a folder of a cache, and those above it, for this user alone whatever the umask.
-
-    Raises:
-        StorageFailed: it can't be made.
-    """
-    for folder in reversed([path, *path.parents]):
-        try:
-            with storage_errors(folder):
-                if not folder.is_dir():
-                    folder.mkdir(mode=0o700)
-        except FileExistsError:
-            if not folder.is_dir():
-                raise StorageFailed(f"{folder}: no folder can be made there", hint="a file is in its way") from None
-        except (FileNotFoundError, NotADirectoryError):
-            raise StorageFailed(f"{folder}: no folder can be made there", hint="a file is in its way") from None
 
 
 def remove_old(staged: Path) -> None:

@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 from schemas.errors import KeyUnusable
-from store.durable import make_folders, storage_errors
+from store.durable import make_folders, storage_errors, sync_names
 
 _SCHEME = re.compile("[a-z][a-z0-9-]{0,15}")
 
@@ -57,7 +57,6 @@ def save(path: Path, text: str) -> None:
         KeyUnusable: the file exists.
     """
     with storage_errors(path):
-        new = [folder for folder in path.parents if not folder.exists()]
         make_folders(path.parent)
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -72,10 +71,5 @@ def save(path: Path, text: str) -> None:
             # A part of a key must not be in the way of the next try.
             path.unlink()
             raise
-        # The names too: a ledger whose keys a power cut took would be lost.
-        for folder in (path.parent, *(made.parent for made in new)):
-            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+        # The name too: a ledger whose keys a power cut took would be lost.
+        sync_names(path.parent)

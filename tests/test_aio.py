@@ -105,9 +105,13 @@ def test_many_at_once_in_order(path: Path) -> None:
 def test_what_is_no_content_is_refused(path: Path) -> None:
     async def main() -> None:
         async with await ledger.aio.open(path) as log, await log.run("r") as run:
-            for wrong in (run.prompt(None), run.response("x", to=5), run.append_many(["x"])):  # type: ignore[arg-type,list-item]
+            for wrong in (
+                lambda: run.prompt(None),  # type: ignore[arg-type]
+                lambda: run.response("x", to=5),  # type: ignore[arg-type]
+                lambda: run.append_many(["x"]),  # type: ignore[list-item]
+            ):
                 with pytest.raises(ledger.UsageError):
-                    await wrong
+                    await wrong()
 
     asyncio.run(main())
     assert ledger.verify(path).sound

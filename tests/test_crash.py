@@ -217,8 +217,8 @@ def test_a_stopped_writer_neither_loses_nor_commits_in_the_past(place: Place, se
 def test_a_writer_that_stalls_inside_a_call_comes_after_who_did_not(place: Place, tmp_path: Path, call: str) -> None:
     """Held for a second before its pack is named, or before the name is synced, while another process commits."""
     trace = tmp_path / "trace"
-    # The calls before: the data key, the start of the run.
-    occurrence = {"link": 3, "fsync": 6}[call]
+    # The calls before, in the thread that commits: the start of the run.
+    occurrence = {"link": 2, "fsync": 4}[call]
     inject = f"inject={CALLS[call]}:delay_enter=1000000:when={occurrence}"
     ours: list[Promise] = []
     with (

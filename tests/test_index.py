@@ -914,7 +914,7 @@ def test_an_entry_of_an_unknown_kind_is_listed_and_disturbs_nothing(
     index = append_raw(path, leaf)
     report = audited(path)
     assert report.sound, report.findings
-    assert "1 entries of kind call.made not interpreted" in report.remarks
+    assert "1 entry of kind call.made not interpreted" in report.remarks
     with ledger.open(path) as log:
         assert kind_of(log.entry(index).entry) == "call.made"
         names = [run.name for run in log.runs() if run.name]

@@ -30,8 +30,9 @@ from schemas.trust import KeysNote
 from store import pack
 from store.blobs import Blobs, note_places
 from store.datakeys import Keyring, project_id, root_name
+from store.durable import make_folders
 from store.folder import Folder
-from store.places import Places, private_folders
+from store.places import Places
 from store.seal import HEADER, MAGIC, unseal
 
 _PACKS = 16
@@ -153,7 +154,7 @@ def _folder(home: Path) -> Iterator[Path]:
     """A folder of this audit's own, on the disk of the cache; in the system's where nothing can be written there."""
     where: Path | None = home.parent
     try:
-        private_folders(home.parent)
+        make_folders(home.parent)
     except StorageFailed:
         where = None
     if where is not None and not os.access(where, os.W_OK):

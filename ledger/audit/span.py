@@ -105,7 +105,7 @@ class Result(msgspec.Struct):
     uninterpreted: dict[str, int] = {}
     first: datetime | None = None
     last: datetime | None = None
-    backward: int = 0
+    backward: list[int] = []
     history: Part = msgspec.field(default_factory=Part)
     opened: contents.Result = msgspec.field(default_factory=contents.Result)
     bytes_read: int = 0
@@ -213,7 +213,7 @@ class _Span:
                 result.uninterpreted[entry.kind] = result.uninterpreted.get(entry.kind, 0) + 1
                 continue
             if last is not None and entry.time < last:
-                result.backward += 1
+                result.backward.append(index)
             last = entry.time
             first = first or last
         result.first, result.last = first, last

@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+import warnings
 from typing import NoReturn
 
 import click
@@ -108,6 +109,7 @@ def run(args: list[str]) -> int:
     from schemas.errors import LedgerError, NotSound
 
     os.umask(0o077)
+    warnings.showwarning = lambda message, *place: voice.warn(str(message))
     # `verify` says 1 of what is not sound, and of nothing else.
     failed = 3 if args[:1] == ["verify"] else 1
     if not voice.prepare():

@@ -50,6 +50,11 @@ def fail(what: str, hint: str = "") -> None:
         click.echo(f"{click.style('hint:', fg='cyan')} {plain(hint)}", err=True, color=_colour(sys.stderr))
 
 
+def warn(what: str) -> None:
+    """`warning:`, of what was done all the same."""
+    click.echo(f"{click.style('warning:', fg='yellow', bold=True)} {what}", err=True, color=_colour(sys.stderr))
+
+
 def say(text: str) -> None:
     """A remark, on stderr."""
     click.echo(text, err=True, color=_colour(sys.stderr))

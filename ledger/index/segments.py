@@ -24,8 +24,8 @@ from ledger.chain import Chain
 from schemas.entries import KINDS, Known, Uninterpreted, decode
 from schemas.errors import NotSound, StorageFailed
 from store import pack
-from store.durable import storage_errors
-from store.places import private, private_folders, remove_old
+from store.durable import make_folders, storage_errors
+from store.places import private, remove_old
 
 VERSION = 2
 _ROWS = 200_000
@@ -207,7 +207,7 @@ class Segments:
         if self.home.is_file():
             with storage_errors(self.home):
                 self.home.unlink(missing_ok=True)
-        private_folders(self.home)
+        make_folders(self.home)
         staged = self.home / f".{os.getpid()}-{threading.get_ident()}.{what}"
         try:
             with storage_errors(self.home):

@@ -13,7 +13,7 @@ from ledger.drafts import Content, Drafts, Item, RootChanged, new_run
 from ledger.index import reader
 from ledger.locate import FOLDER
 from ledger.receipt import Receipt
-from ledger.run import chunks, name_of
+from ledger.run import chunks, index_of, name_of
 from ledger.runs import RunInfo
 from ledger.state import Recorded
 from ledger.writer import Writer
@@ -87,7 +87,7 @@ class Run:
 
     async def response(self, content: Content, *, to: Appended | None = None) -> Appended:
         """Appends what a model answered."""
-        return await self._one(Item(kind="response", content=content, to=to.index if to else 0))
+        return await self._one(Item(kind="response", content=content, to=index_of(to)))
 
     async def artifact(self, source: Content, *, name: str = "", media_type: str = "") -> Appended:
         """Appends a file or other data that the run read or made."""
