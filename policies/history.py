@@ -100,7 +100,8 @@ class History:
         if type(entry) in _SPECIAL:
             if isinstance(entry, Erasure):
                 # Its own step first: it may be one of the run that it erases.
-                return self._step(index, entry) or self._erase(index, entry)
+                problem = self._step(index, entry)
+                return self._erase(index, entry) or problem
             if isinstance(entry, RunStarted):
                 return self._start(index, entry)
         return self._step(index, entry)
