@@ -117,11 +117,12 @@ class History:
             run = self.runs[entry.run] = OpenRun(-1, "", entry.step - 1)
         return self._continue(index, entry, run)
 
-    def join(self, part: Part) -> list[tuple[int, str]]:
-        """Takes in the history of the stretch that comes next.
+    def conflicts(self, part: Part) -> list[tuple[int, str]]:
+        """What only this history and that of the stretch that comes next show together.
 
         Returns:
-            Index and rule broken, of what only the two together show.
+            Index and rule broken; at least one where any rule is broken, not every one: an entry that does not
+            belong makes the stretch take what follows it for something else.
         """
         broken = []
         for id, carried in part.carried.items():
@@ -139,6 +140,10 @@ class History:
         for id, index in part.started.items():
             if id in self.runs or id in (self.ended or {}):
                 broken.append((index, _twice(id)))
+        return broken
+
+    def join(self, part: Part) -> None:
+        """Takes in the history of the stretch that comes next, which breaks no rule and has no conflicts."""
         for id, run in part.runs.items():
             mine = self.runs.get(id)
             if run.started >= 0:
@@ -150,7 +155,6 @@ class History:
             self._end(id, how)
         for key, entry in part.erased.items():
             self.erased.setdefault(key, entry)
-        return broken
 
     def _start(self, index: int, entry: RunStarted) -> str | None:
         again = entry.run in self.runs or (self.ended is not None and entry.run in self.ended)

@@ -72,6 +72,7 @@ class Result(msgspec.Struct):
         absent: cids of blobs outside that are not there.
         nodes: hashes of complete subtrees by level, as in `Proven`.
         authors: last signature leaf of each author.
+        unruly: whether its entries break the run rules among themselves.
         opened: what opening contents showed (step 10).
     """
 
@@ -107,6 +108,7 @@ class Result(msgspec.Struct):
     last: datetime | None = None
     backward: list[int] = []
     history: Part = msgspec.field(default_factory=Part)
+    unruly: bool = False
     opened: contents.Result = msgspec.field(default_factory=contents.Result)
     bytes_read: int = 0
 
@@ -206,9 +208,8 @@ class _Span:
                 named += references(entry, raw)
             except NotSound as error:
                 result.findings.append((error.step, f"pack {found.number}: {recorded.describe()}: {error.what}"))
-            broken = add(index, entry)
-            if broken is not None:
-                result.findings.append((11, f"pack {found.number}: {recorded.describe()}: {broken}"))
+            if add(index, entry) is not None:
+                result.unruly = True
             if isinstance(entry, Uninterpreted):
                 result.uninterpreted[entry.kind] = result.uninterpreted.get(entry.kind, 0) + 1
                 continue
