@@ -198,10 +198,14 @@ class State:
             check_approval(entry, recorded.index, trust)
         return trust, keys
 
-    def _check_links(self, pack: Pack) -> None:
-        where = f"pack {self.packs}"
+    def check_number(self, pack: Pack) -> None:
+        """Refuses a pack that is not the next by its number (step 2)."""
         if pack.number != self.packs:
-            raise NotSound(f"{where}: bears number {pack.number}: put in place of another", step=2)
+            raise NotSound(f"pack {self.packs}: bears number {pack.number}: put in place of another", step=2)
+
+    def _check_links(self, pack: Pack) -> None:
+        self.check_number(pack)
+        where = f"pack {self.packs}"
         if pack.previous != self.trailer:
             raise NotSound(f"{where}: does not link to the pack before it", step=2)
         if pack.size != self.frontier.size or pack.frontier != tuple(self.frontier.hashes):

@@ -183,6 +183,7 @@ class _Span:
         """Takes what the first header says of the tree before it as given."""
         task, state, result = self.task, self.state, self.result
         state.packs, state.trailer = task.start, found.previous
+        state.check_number(found)
         if task.start == 0 and (found.size or found.previous != pack.FIRST):
             raise NotSound("pack 0 does not begin a log", step=2)
         state.frontier = Frontier(found.size, found.frontier)
