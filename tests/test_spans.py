@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -366,3 +367,65 @@ def test_a_span_is_no_longer_than_its_bytes(place: Place, tmp_path: Path, monkey
     monkeypatch.setattr(audit, "_SPAN_BYTES", 1)
     ledger.verify(place.path, trust=place.trust, progress=lambda done, total: told.append(done))
     assert len(told) == len(ledgers.packs(place.path))
+
+
+# The clock.
+
+
+def appended_at(place: Place, *minutes: int) -> list[int]:
+    """Artifacts in packs of their own with these times; the indexes of all."""
+    with ledger.open(place.path) as log:
+        run = log.run("clock")
+        now = datetime.now(UTC) + timedelta(days=1)
+        found = []
+        for at in minutes:
+            item = ledger.Item(kind="artifact", content=f"at {at}", time=now + timedelta(minutes=at))
+            found.append(run.append_many([item])[0].index)
+    return found
+
+
+def on_clocks(report: Report) -> list[str]:
+    return [remark for remark in report.remarks if "clock" in remark]
+
+
+SPANS = pytest.mark.parametrize("span", [1, 3, 1024])
+
+
+@SPANS
+def test_a_clock_that_went_back_is_remarked_on_once(place: Place, span: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "_SPAN_PACKS", span)
+    indexes = appended_at(place, 1, 2, 3, -5, -4, -3)
+    assert on_clocks(sound(place.path, place.trust.owner)) == [
+        f"the clock went back once, first at entry {indexes[3]:,}"
+    ]
+
+
+@SPANS
+def test_a_clock_that_goes_forward_is_no_remark(place: Place, span: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "_SPAN_PACKS", span)
+    appended_at(place, 1, 2, 2, 3, 100)
+    assert on_clocks(sound(place.path, place.trust.owner)) == []
+
+
+@SPANS
+def test_each_time_that_a_clock_went_back_is_counted(place: Place, span: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "_SPAN_PACKS", span)
+    indexes = appended_at(place, 5, 4, 6, 3, 2)
+    assert on_clocks(sound(place.path, place.trust.owner)) == [
+        f"the clock went back 3 times, first at entry {indexes[1]:,}"
+    ]
+
+
+@SPANS
+def test_entries_without_a_time_move_no_clock(place: Place, span: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pack that begins with entries of other kinds: the remark names the one whose time went back."""
+    monkeypatch.setattr(audit, "_SPAN_PACKS", span)
+    with ledger.open(place.path) as log:
+        run = log.run("clock")
+        step = log.chain.state.history.runs[run.id].step
+    forger = Forger(place.path)
+    early = names(place, run.id, step + 1)
+    early = msgspec.structs.replace(early, time=datetime(2020, 1, 1, tzinfo=UTC))
+    index = forger.entries(3).size
+    forger.leaf(encode(early)).sign(key()).commit()
+    assert on_clocks(sound(place.path, place.trust.owner)) == [f"the clock went back once, first at entry {index:,}"]

@@ -275,7 +275,7 @@ class _Audit:
         report.entries += result.entries
         self.uninterpreted.update(result.uninterpreted)
         if result.first is not None and report.last is not None and result.first < report.last:
-            result.backward.insert(0, result.before)
+            self.backward.append(result.first_index)
         self.backward.extend(result.backward)
         report.first = report.first or result.first
         report.last = result.last or report.last

@@ -72,6 +72,7 @@ class Result(msgspec.Struct):
         absent: cids of blobs outside that are not there.
         nodes: hashes of complete subtrees by level, as in `Proven`.
         authors: last signature leaf of each author.
+        first, last: times of entries that have one; first_index: whose the first is.
         unruly: whether its entries break the run rules among themselves.
         opened: what opening contents showed (step 10).
     """
@@ -105,6 +106,7 @@ class Result(msgspec.Struct):
     entries: int = 0
     uninterpreted: dict[str, int] = {}
     first: datetime | None = None
+    first_index: int = 0
     last: datetime | None = None
     backward: list[int] = []
     history: Part = msgspec.field(default_factory=Part)
@@ -214,10 +216,11 @@ class _Span:
             if isinstance(entry, Uninterpreted):
                 result.uninterpreted[entry.kind] = result.uninterpreted.get(entry.kind, 0) + 1
                 continue
-            if last is not None and entry.time < last:
+            if last is None:
+                first, result.first_index = entry.time, index
+            elif entry.time < last:
                 result.backward.append(index)
             last = entry.time
-            first = first or last
         result.first, result.last = first, last
         self.referred.update(named)
         for signed in proven.batches:
