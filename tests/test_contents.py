@@ -16,10 +16,12 @@ from ledger.erase import erase
 from ledger.index.reader import Log
 from ledger.log import system_clock
 from schemas.entries import Artifact, Disclosure, Erasure
-from schemas.ids import address, cid_of
+from schemas.ids import address, cid_of, run_key_id
 from store import lists, pack
 from store.blobs import Prepared, large_name
+from store.datakeys import data_name
 from store.seal import cid
+from tests.support import ledgers
 from tests.support.machine import ORIGIN, Place, copied, new_ledger
 
 CONTENT = os.urandom(2_500_000)
@@ -78,6 +80,18 @@ def test_a_damaged_cache_changes_no_verdict(place: Place, at: int) -> None:
     report = audited(place)
     assert report.sound, report.findings
     assert not [what for what in report.unchecked if "contents" in what]
+
+
+def test_a_second_audit_of_the_same_process_opens_the_keys_again(tmp_path: Path) -> None:
+    """Contents that lie in packs, whose keys the first audit has opened, and that are damaged since."""
+    place = new_ledger(tmp_path / "place")
+    with place.machine.here():
+        with ledger.open(place.path) as log:
+            run = log.run("small")
+            run.artifact(b"small")
+        assert audited(place).sound
+        ledgers.flip(place.path / data_name(run_key_id(run.id)), 250)
+        assert {finding.step for finding in audited(place).findings} == {10}
 
 
 @pytest.mark.parametrize("where", ["", "file"])

@@ -63,6 +63,7 @@ def audit(
         return found.run()
     finally:
         found.folder.close()
+        contents.forget()
 
 
 class _Audit:

@@ -301,6 +301,11 @@ def opener(path: str, origin: str, identity: str, places: str = "") -> Opener:
     return _openers[key]
 
 
+def forget() -> None:
+    """Drops keys and tables when an audit ends: the next one reads them from the ledger again."""
+    _openers.clear()
+
+
 def _open_packs(task: Task) -> Result:
     result = Result()
     found = opener(task.path, task.origin, task.identity, task.places)
