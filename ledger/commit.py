@@ -28,6 +28,7 @@ from schemas.errors import (
     NotSound,
     OutcomeUnknown,
     RunClosed,
+    StorageFailed,
     TooLarge,
     UsageError,
 )
@@ -262,8 +263,7 @@ class Committer:
                     # The folder before this one holds the pack that we build on.
                     self.chain.folder.sync(pack.name(number - 1))
             name = pack.name(number)
-            # An answer may be lost and the put repeated: what lies there then is ours.
-            if self.chain.folder.create(name, data) or self.chain.folder.get(name) == data:
+            if self._create(name, data):
                 self._acknowledge(group, trial, proven)
             else:
                 with self._lock:
@@ -271,6 +271,20 @@ class Committer:
                 for draft, _, _ in group.drafts:
                     draft.since += since
                 waiting = [draft for draft, _, _ in group.drafts] + waiting
+
+    def _create(self, name: str, data: bytes) -> bool:
+        """Creates the pack; False where another writer's lies there."""
+        folder = self.chain.folder
+        if folder.create(name, data):
+            return True
+        # An answer may be lost and the put repeated: what lies there then is ours, and nobody has synced its name.
+        if folder.get(name) != data:
+            return False
+        try:
+            folder.sync(name)
+        except StorageFailed as error:
+            raise OutcomeUnknown(f"{error.what}; {name} may or may not survive", hint=error.hint) from None
+        return True
 
     def _gather(self, waiting: list[Draft]) -> tuple[_Group, list[Draft]]:
         """Takes as many drafts as fit one pack; refuses those whose condition no longer holds."""
