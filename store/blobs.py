@@ -1,5 +1,6 @@
 """Contents by address: sealed on the way in, checked and opened on the way out."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -265,13 +266,20 @@ def _small_file(path: Path) -> bytes | Path:
 def _file_pieces(path: Path) -> Iterator[bytes]:
     try:
         with storage_errors(path), open(path, "rb") as file:
+            # At once where it says how long it is: nothing is sealed and written in vain.
+            if os.fstat(file.fileno()).st_size > MAX_CONTENT:
+                raise _too_large(path)
             first = file.read(MAX_PIECE)
             yield first
             read = len(first)
             while first and (piece := file.read(MAX_PIECE)):
                 read += len(piece)
                 if read > MAX_CONTENT:
-                    raise TooLarge(f"{path}: over the limit of 4 GiB", hint="part it, and append the parts")
+                    raise _too_large(path)
                 yield piece
     except (FileNotFoundError, NotADirectoryError):
         raise Malformed(f"{path}: no such file", hint="check the path") from None
+
+
+def _too_large(path: Path) -> TooLarge:
+    return TooLarge(f"{path}: over the limit of 4 GiB", hint="part it, and append the parts")

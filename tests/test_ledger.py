@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 import ledger
-from schemas.errors import Malformed, Missing, NotFound, RunClosed, UsageError
+from schemas.errors import Malformed, Missing, NotFound, RunClosed, TooLarge, UsageError
 
 
 @pytest.fixture
@@ -247,6 +248,25 @@ def test_what_is_no_content_is_refused_before_it_is_written(path: Path) -> None:
                 append(run)
             assert log.chain.state.size == before, number
     assert ledger.verify(path).sound
+
+
+@pytest.mark.parametrize("kind", ["artifact", "prompt", "response"])
+def test_a_file_over_4_gib_is_refused_at_once_and_leaves_nothing(path: Path, tmp_path: Path, kind: str) -> None:
+    endless = tmp_path / "endless"
+    endless.touch()
+    os.truncate(endless, (4 << 30) + 1)
+
+    def objects() -> list[Path]:
+        return sorted(file for folder in ("blobs", "packs", "keys") for file in (path / folder).rglob("*"))
+
+    with ledger.open(path) as log, log.run() as run:
+        before = objects()
+        began = time.monotonic()
+        with pytest.raises(TooLarge, match="4 GiB"):
+            getattr(run, kind)(endless)
+        assert time.monotonic() - began < 2
+        assert objects() == before
+        assert log.read(run.artifact("still written").address) == b"still written"
 
 
 def test_a_time_of_any_zone_is_recorded_in_utc(path: Path) -> None:
