@@ -125,7 +125,7 @@ def parse_entry(leaf):
             need(fits(entry[name], form), f"{name} is malformed")
         datetime.fromisoformat(entry["time"][:-1])
         need(spelling == leaf, "not in its only spelling")
-    elif "run" in entry or "step" in entry:
+    elif [entry.get("run", ""), type(entry.get("step", 0)), entry.get("step", 0)] != ["", int, 0]:
         need(fits(entry.get("run"), RUN) and fits(entry.get("step"), POSITIVE), "a malformed run or step")
     values, cids = [(entry, 1)], set()
     for value, depth in values:  # which grows meanwhile

@@ -323,7 +323,7 @@ def _decode_unknown(kind: str, raw: bytes) -> Uninterpreted:
     if b"\n" in raw or b"\r" in raw or not isinstance(value, dict) or _depth(value) > MAX_DEPTH:
         raise NotSound(f"an entry of kind {kind} is not one line, or is nested too deep", step=3)
     run, step = value.get("run", ""), value.get("step", 0)
-    if run == "" and step == 0:
+    if run == "" and type(step) is int and step == 0:
         return Uninterpreted(kind, value)
     if not isinstance(run, str) or not is_run_id(run) or type(step) is not int or not 0 < step < 2**53:
         raise NotSound(f"an entry of kind {kind} has a malformed run or step", step=3)

@@ -862,6 +862,9 @@ UNKNOWN = {
     "a run that is null": b'{"kind":"next.thing","run":null}',
     "a run that is a number": b'{"kind":"next.thing","run":5,"step":1}',
     "a step alone": b'{"kind":"next.thing","step":5}',
+    "a step alone that is false": b'{"kind":"next.thing","step":false}',
+    "a step of zero with a fraction": b'{"kind":"next.thing","run":"","step":0.0}',
+    "no run, and a step": b'{"kind":"next.thing","run":"","step":5}',
     "nested too deep": b'{"kind":"next.thing","a":' + b"[" * 64 + b"]" * 64 + b"}",
 }
 
@@ -874,6 +877,9 @@ def test_both_verifiers_refuse_an_unknown_kind_of_another_form(place: Place, wha
 
 
 @pytest.mark.parametrize("raw", [b'{"kind":"next.thing","a":' + b"[" * 63 + b"]" * 63 + b"}",
+                                 b'{"kind":"next.thing","run":"","step":0}',
+                                 b'{"kind":"next.thing","step":0}',
+                                 b'{"kind":"next.thing","run":""}',
                                  b'{"kind":"next.thing", "b" : 1 }'])  # fmt: skip
 def test_both_verifiers_accept_an_unknown_kind(place: Place, raw: bytes) -> None:
     with place.machine.here():
