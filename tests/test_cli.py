@@ -1555,3 +1555,33 @@ def test_heads_and_caches_of_a_longer_origin_are_in_nobodys_way(path: Path, say:
         assert say("log", "--ledger", f"n{number}").status == 0
     for args in (["start"], ["log"], ["verify"]):
         assert say(*args).status == 0
+
+
+# What was done all the same.
+
+
+@pytest.mark.parametrize("what", ["state", "tile"])
+def test_an_append_that_could_not_be_published_says_its_index_and_warns(path: Path, home: Path, what: str) -> None:
+    """A file lies where a folder should be: what was appended is durable all the same."""
+    if what == "state":
+        shutil.rmtree(home / ".local" / "state", ignore_errors=True)
+        (home / ".local" / "state").mkdir(parents=True)
+        (home / ".local" / "state" / "ledger").write_text("in the way")
+    else:
+        shutil.rmtree(path / "tile")
+        (path / "tile").write_text("in the way")
+    before = size_of(path) if what == "state" else 0
+    said = call("append", "prompt", "-", "--run", "still going", stdin="once more")
+    assert said.status == 0, said
+    index, _, address = said.out.strip().partition(" ")
+    assert re.fullmatch(r"artifact://[0-9a-f]{64}", address), said
+    assert int(index) >= before
+    [warning] = said.err.splitlines()
+    assert warning.startswith("warning: "), said
+    assert "durable" in warning
+    assert call("cat", index).out == "once more"
+    asked = call("append", "prompt", "-", "--run", "still going", "--json", stdin="as JSON")
+    assert asked.status == 0, asked
+    [line] = asked.json
+    assert line["index"] > int(index)
+    assert asked.err.startswith("warning: ")
