@@ -6,13 +6,18 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
+from blake3 import blake3
 
 import ledger
+from schemas.entries import Prompt, RunStarted
 from schemas.errors import Malformed, Missing, NotFound, RunClosed, TooLarge, UsageError
+from schemas.ids import run_key_id
+from store.seal import DataKey, cid, seal
 
 
 @pytest.fixture
@@ -61,6 +66,36 @@ def test_equal_contents_of_a_run_are_stored_once(path: Path) -> None:
 def test_equal_contents_of_two_runs_do_not_show_that_they_are_equal(path: Path) -> None:
     with ledger.open(path) as log, log.run() as one, log.run() as other:
         assert one.artifact(b"same").address != other.artifact(b"same").address
+
+
+def test_a_guess_can_not_be_tested_against_an_address(path: Path) -> None:
+    """Who has the storage, and guesses a content right, finds nothing there that he could have computed."""
+    guess = b"the answer is 42"
+    with ledger.open(path) as log:
+        made = [log.run("one").prompt(guess), log.run("two").prompt(guess)]
+        entries = [log.entry(one.index) for one in made]
+        runs = [run_key_id(recorded.entry.run) for recorded in entries]
+        commitments = [r.entry.key for r in log.entries() if isinstance(r.entry, RunStarted)]
+    stored = b"".join(file.read_bytes() for file in path.rglob("*") if file.is_file())
+    public = [
+        bytes(32),
+        blake3(path.name.encode()).digest(),
+        *map(bytes.fromhex, commitments),
+        *(id * 2 for id in runs),
+    ]
+    keys = [DataKey(id, secret) for id in (*runs, bytes(16)) for secret in public]
+    sealed = [seal(key, guess) for key in keys]
+    known = [cid(guess), sha256(guess).digest(), blake3(guess).digest(), *(blob.cid for blob in sealed)]
+    known += [bytes.fromhex(key.digest(guess)) for key in keys]
+    assert not [one for one in known if one in stored or one.hex().encode() in stored]
+    assert not [blob for blob in sealed if blob.data in stored]
+    assert guess not in stored
+    # Nor are two contents seen to be equal, in two runs: neither by their addresses nor by their digests.
+    [first, second] = [recorded.entry for recorded in entries]
+    assert isinstance(first, Prompt)
+    assert isinstance(second, Prompt)
+    assert first.content != second.content
+    assert first.digest != second.digest
 
 
 def test_an_exception_finishes_the_run_failed_and_goes_on(path: Path) -> None:
