@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: install demo test lint bench soak vectors lock clean
+.PHONY: install demo test test-clients lint bench soak vectors lock clean
 
 install: .venv/installed
 
@@ -17,7 +17,18 @@ demo: install
 	$(BIN)/python examples/recompile/demo.py
 
 test: install
-	$(BIN)/python -m pytest -n auto -m "not soak"
+	$(BIN)/python -m pytest -n auto -m "not soak and not clients"
+
+# Agents of others, from outside: openai-agents, litellm, the Codex CLI. In an environment of their own.
+test-clients: install .venv-clients/installed
+	$(BIN)/python -m pytest -n auto -m clients
+
+.venv-clients/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/python -m pip install --quiet --upgrade pip
+	.venv-clients/bin/python -m pip install --quiet --group clients
+	npm install --silent --no-audit --no-fund --prefix .venv-clients @openai/codex
+	touch $@
 
 lint: install
 	$(BIN)/ruff check .
@@ -41,4 +52,4 @@ lock:
 		--group dev pyproject.toml --output-file requirements.lock
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-clients .pytest_cache .mypy_cache .ruff_cache

@@ -20,6 +20,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench import gateway
+
 GROUP = 256
 PAYLOAD = 2048
 
@@ -431,7 +433,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="fewer entries; for a look, not for the table")
-    parser.add_argument("--only", default="", help="one of: append single two verify million conversation start others")
+    parser.add_argument(
+        "--only", default="", help="one of: append single two verify million conversation start others gateway"
+    )
     parser.add_argument("--json", type=Path, help="write raw figures here")
     options = parser.parse_args()
     scale = 10 if options.quick else 1
@@ -448,6 +452,7 @@ def main() -> None:
             "conversation": lambda: bench_conversation(base),
             "start": lambda: bench_start(base, 4 * options.rounds),
             "others": lambda: bench_others(base, 12_800 // scale),
+            "gateway": lambda: gateway.bench(report, base, options.rounds, quick=options.quick),
         }
         for part, call in parts.items():
             if options.only in ("", part):

@@ -26,6 +26,7 @@ NUMBER, B64, HEX = "(0|[1-9][0-9]{0,15})", "([A-Za-z0-9+/]+={0,2})", "[0-9a-f]{6
 RUN = "[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?!24)[0-9]{2}:[0-9]{2}:[0-9]{2}(\.(?!000000)[0-9]{6})?Z"
 ADDRESS, ANY, SHORT, POSITIVE = f"artifact://{HEX}", "(?s).*", "(?s).{1,200}", range(1, END)
+LABEL, RULE, NUMBERS = "(?s).{0,200}", "[a-z0-9][a-z0-9._-]{0,99}", range(END)
 COMMON = {"kind": ANY, "v": range(1, 2), "time": TIME, "run?": RUN, "step?": POSITIVE}
 COMMON |= {"stage?": SHORT, "lane?": SHORT, "task?": SHORT, "imported?": True}
 CONTENT = {"content": ADDRESS, "digest": HEX, "detail?": ADDRESS}
@@ -40,8 +41,33 @@ KINDS = {
     "approval": {"request": ADDRESS, "sha512": "[0-9a-f]{128}", "signature": "(?s).{1,8192}"},
     "erasure": {"of": RUN, "keys": ["[0-9a-f]{32}"], "detail?": ADDRESS},
     "disclosure": {"content": ADDRESS},
+    "policy": CONTENT | {"policy": LABEL, "version": HEX},
+    "schema": CONTENT | {"schema": LABEL},
+    "decision": CONTENT
+    | {
+        "action": LABEL,
+        "effect": "allow|deny|require_approval",
+        "rules": [RULE],
+        "policies": [HEX],
+        "request?": ADDRESS,
+    },
+    "routing": {"asked": LABEL, "model": LABEL, "reason": "alias|lane"},
+    "redaction": {"profile": LABEL, "version": HEX, "counts": {RULE: NUMBERS}},
+    "model.request": CONTENT
+    | {"decision": NUMBERS, "model": LABEL, "key": HEX, "attempt": NUMBERS, "envelope": ADDRESS}
+    | dict.fromkeys(("continues?", "reserved?", "cap?"), POSITIVE),
+    "model.response": CONTENT
+    | {"to": NUMBERS, "status": "completed|incomplete|failed|refused|malformed|cut_off|timeout|unreachable"}
+    | {"verdict": "valid|invalid|none"}
+    | dict.fromkeys(("http?", "input?", "cached?", "output?", "reasoning?", "cost?", "reserved?", "latency?"), POSITIVE)
+    | {"chunks?": ADDRESS},
+    "reservation.released": {"to": NUMBERS, "reserved?": POSITIVE, "detail?": ADDRESS},
+    "violation": {"rule": RULE, "to?": POSITIVE, "detail?": ADDRESS},
+    "run.paused": {"detail?": ADDRESS},
+    "run.resumed": {"detail?": ADDRESS},
+    "value": CONTENT,
 }
-OF_NO_RUN = ("trust.changed", "keys.changed", "erasure", "disclosure")
+OF_NO_RUN = ("trust.changed", "keys.changed", "erasure", "disclosure", "schema", "violation")
 STATEMENTS = {  # after the line with the serial
     "trust": rf"log \S+\n(author {NUMBER} ({NUMBER}|-) \S+\n)*(approver {NUMBER} ({NUMBER}|-) \S+ \S+ \S+\n)*",
     "keys": rf"root {NUMBER} age1[0-9a-z]+\nproject {HEX}\n(reader (age1[0-9a-z]+|ssh-\S+ {B64})\n)*",
@@ -99,12 +125,16 @@ def once(pairs):
 
 
 # Other kinds may hold any number; none of ours has more than 16 digits. `int` refuses NaN and the like.
-NUMBERS = {"parse_int": lambda digits: int(digits[:17]), "parse_float": lambda _: 0.5, "parse_constant": int}
+DIGITS = {"parse_int": lambda digits: int(digits[:17]), "parse_float": lambda _: 0.5, "parse_constant": int}
 
 
 def fits(value, form):
     if isinstance(form, list):
         return isinstance(value, list) and all(fits(v, form[0]) for v in value)
+    if isinstance(form, dict):
+        [(name, number)] = form.items()
+        whole = isinstance(value, dict) and list(value) == sorted(value)
+        return whole and all(fits(n, name) and fits(v, number) for n, v in value.items())
     if isinstance(form, str):
         return isinstance(value, str) and re.fullmatch(form, value)
     return value is True if form is True else type(value) is int and value in form
@@ -112,7 +142,7 @@ def fits(value, form):
 
 def parse_entry(leaf):
     """The entry, and the cids that it refers to."""
-    entry = json.loads(leaf.decode(), object_pairs_hook=once, **NUMBERS)
+    entry = json.loads(leaf.decode(), object_pairs_hook=once, **DIGITS)
     spelling = json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode()
     need(next(iter(entry), "") == "kind" and fits(entry["kind"], r"[a-z]+(\.[a-z]+)*"), "kind is not first, or wrong")
     need(b"\n" not in leaf and b"\r" not in leaf, "more than one line")
@@ -167,6 +197,38 @@ def fold(frontier):
 
 def members(cids):
     return [cids[i : i + 32] for i in range(0, len(cids), 32)]
+
+
+class Run:
+    def __init__(self):
+        self.step, self.finished, self.paused, self.prompts, self.allowed = 1, False, False, set(), set()
+        self.open, self.attempts, self.spent = {}, {}, 0  # what open requests reserve, tries by lane and task
+
+    def add(self, index, kind, entry):
+        if kind == "prompt":
+            self.prompts.add(index)
+        elif kind == "response" and "to" in entry:
+            need(entry["to"] in self.prompts, "answers no earlier prompt of its run")
+        elif kind == "run.finished":
+            self.finished = True
+        elif kind in ("run.paused", "run.resumed"):
+            self.paused = kind == "run.paused"
+        elif kind == "decision" and (entry["action"], entry["effect"]) == ("model.request", "allow"):
+            self.allowed.add(index)
+        elif kind == "model.request":
+            need(not self.paused and entry["decision"] in self.allowed, "a request that is not allowed")
+            self.allowed.remove(entry["decision"])
+            task = entry.get("lane"), entry.get("task")
+            since = entry["attempt"] - self.attempts.get(task, 0)
+            need(since == 1 or (since == 0 and entry["attempt"] and "continues" in entry), "a wrong number of attempt")
+            self.attempts[task], self.open[index] = entry["attempt"], entry.get("reserved", 0)
+            held = self.spent + sum(self.open.values())
+            need(held <= entry.get("cap", held), "a request over the budget of its run")
+        elif kind in ("model.response", "reservation.released"):
+            need(
+                self.open.pop(entry["to"], None) == entry.get("reserved", 0), "ends no open request, or for another sum"
+            )
+            self.spent += entry.get("cost", 0)
 
 
 class Verifier:
@@ -361,19 +423,20 @@ class Verifier:
         at[0], step = 11, entry.get("step")
         if kind == "run.started":
             need(run and run not in self.runs and step == 1, "begins a run again, or none, or not at step 1")
-            self.runs[run] = [1, set()]  # the last step, and prompts
+            self.runs[run] = Run()
         elif run:
+            late = kind in ("model.response", "reservation.released")
             need(self.runs.get(run), "in a run that has not started, or is over")
-            need(type(step) is int and step == self.runs[run][0] + 1, "not the next step of its run")
-            self.runs[run][0] = step
+            need(late or not self.runs[run].finished, "in a run that has finished")
+            need(type(step) is int and step == self.runs[run].step + 1, "not the next step of its run")
+            self.runs[run].step = step
+            self.runs[run].add(self.size, kind, entry)
+            if self.runs[run].finished and not self.runs[run].open:
+                self.runs[run] = None
         else:
             need(kind not in KINDS or (step is None and kind in OF_NO_RUN), "of a run, and names none")
-        if kind == "prompt" and run:
-            self.runs[run][1].add(self.size)
-        elif kind == "response" and "to" in entry:
-            need(run and entry["to"] in self.runs[run][1], "answers no earlier prompt of its run")
-        elif kind == "run.finished":
-            self.runs[run] = None
+        if kind == "response" and "to" in entry:
+            need(run, "answers no earlier prompt of its run")
         elif kind == "erasure":
             need(entry["of"] in self.runs, "erases a run that has not started")
             self.runs[entry["of"]] = None

@@ -123,7 +123,7 @@ class _Waiting:
         self.drafts: list[Draft] = []
         self._asked: dict[str, int] = {}
         self._asked_here: dict[str, int] = {}
-        self._answers: dict[int, int] = {}
+        self._answers: dict[int, tuple[str, int]] = {}
 
     def answering(self, run: str, item: Item) -> Item:
         """The item, tied to a prompt that is committed already."""
@@ -137,7 +137,7 @@ class _Waiting:
         if isinstance(draft.entries[0], Prompt):
             self._asked_here[run] = place
         elif isinstance(draft.entries[0], Response) and run in self._asked_here:
-            self._answers[place] = self._asked_here[run]
+            self._answers[place] = ("to", self._asked_here[run])
         self.drafts.append(draft)
         return sum(len(blob.data) for prepared in draft.contents for blob in prepared.inside)
 
@@ -146,7 +146,7 @@ class _Waiting:
         if not self.drafts:
             return
         joined = Draft.joined(self.drafts)
-        joined.answers = self._answers
+        joined.links = self._answers
         done = self.log.writer.commit(joined)
         self.result.entries += len(done)
         self._asked |= {run: done[place].index for run, place in self._asked_here.items()}

@@ -18,8 +18,9 @@ from ledger.chain import Chain
 from ledger.checkpoint import Head
 from ledger.merkle import leaf_hash
 from ledger.state import Proven, Recorded, State
-from policies.history import OpenRun
-from schemas.entries import Entry, Known, Response, RunFinished, RunStarted, encode
+from policies.calls import LATE
+from policies.history import History
+from schemas.entries import Known, Response, RunStarted, encode
 from schemas.errors import (
     Erased,
     KeyUnusable,
@@ -68,10 +69,11 @@ class Draft:
         validate: the caller's condition.
 
     Attributes:
-        answers: of responses to prompts of the same draft, whose index nobody knows yet: places in `entries`.
+        links: of entries that name another of the same draft, whose index nobody knows yet: which member, and the
+            other's place in `entries`.
     """
 
-    __slots__ = ("_error", "_result", "addresses", "answers", "contents", "entries", "since", "validate", "wake")
+    __slots__ = ("_error", "_result", "addresses", "contents", "entries", "links", "since", "validate", "wake")
 
     def __init__(
         self,
@@ -84,7 +86,7 @@ class Draft:
         self.contents = contents
         self.addresses = addresses
         self.validate = validate
-        self.answers: dict[int, int] = {}
+        self.links: dict[int, tuple[str, int]] = {}
         self.since: list[Recorded] = []
         self.wake: Callable[[], None] | None = None
         self._result: list[Appended] | None = None
@@ -289,18 +291,20 @@ class Committer:
     def _gather(self, waiting: list[Draft]) -> tuple[_Group, list[Draft]]:
         """Takes as many drafts as fit one pack; refuses those whose condition no longer holds."""
         state = self.chain.state
-        runs: dict[str, OpenRun | None] = {}
+        trial = state.copy()
+        # What this group appends counts already, draft by draft: two that fit a budget alone may not fit together.
+        trial.history = state.history.branch()
         group = _Group([], [], [], [])
         cids: set[bytes] = set()
         room = _ROOM
         for position, draft in enumerate(waiting):
-            before = dict(runs)
             try:
                 if draft.validate is not None:
-                    draft.validate(state, draft.since)
-                steps, leaves = self._encode(draft, runs, state.size + len(group.leaves))
-            except LedgerError as error:
-                runs = before
+                    draft.validate(trial, draft.since)
+                steps, leaves = self._encode(draft, trial.history, state.size + len(group.leaves))
+            except Exception as error:  # noqa: BLE001
+                # Whatever a caller's condition raises is his own: the others of the group go on.
+                trial.history = _fold(state, group)
                 draft.refuse(error)
                 continue
             inside, large = self._missing(draft, cids)
@@ -309,7 +313,7 @@ class Committer:
             if need > room or len(group.leaves) + len(leaves) >= pack.MAX_LEAVES:
                 if group.drafts:
                     return group, waiting[position:]
-                runs = before
+                trial.history = _fold(state, group)
                 draft.refuse(TooLarge("more than a pack of 64 MiB holds at once", hint="append in several calls"))
                 continue
             room -= need
@@ -321,44 +325,25 @@ class Committer:
             cids.update(c for c, _ in large)
         return group, []
 
-    def _encode(self, draft: Draft, runs: dict[str, OpenRun | None], first: int) -> tuple[list[int], list[bytes]]:
-        steps, leaves = [], []
+    def _encode(self, draft: Draft, history: History, first: int) -> tuple[list[int], list[bytes]]:
+        """Steps and bytes of a draft's entries, which the history takes in; raises where they break its rules."""
         for prepared in draft.contents:
-            if (erasure := self.chain.state.history.erased.get(prepared.key.id.hex())) is not None:
+            if (erasure := history.erased.get(prepared.key.id.hex())) is not None:
                 raise Erased(f"the run's data key was erased by entry {erasure}", hint="start a new run")
+        steps, leaves = [], []
         for position, entry in enumerate(draft.entries):
-            step = self._next_step(entry, runs) if entry.run else 0
-            if isinstance(entry, Response):
-                if entry.to:
-                    self._check_prompt(entry)
-                elif position in draft.answers:
-                    entry = msgspec.structs.replace(entry, to=first + draft.answers[position])
+            # The draft's own, and not yet anybody else's: a copy would be checked all over again.
+            if position in draft.links:
+                member, other = draft.links[position]
+                msgspec.structs.force_setattr(entry, member, first + other)
+            step = _next_step(entry, history) if entry.run else 0
             if step:
-                # The draft's own, and not yet anybody else's: a copy would be checked all over again.
                 msgspec.structs.force_setattr(entry, "step", step)
             leaves.append(encode(entry))
+            if (broken := history.add(first + position, entry)) is not None:
+                raise Malformed(broken, hint="`ledger log RUN` shows what the run holds")
             steps.append(step)
         return steps, leaves
-
-    def _check_prompt(self, entry: Response) -> None:
-        run = self.chain.state.history.runs.get(entry.run)
-        if run is None or not run.asked(entry.to):
-            raise Malformed(f"entry {entry.to} is no prompt of this run", hint="`ledger log RUN` shows its prompts")
-
-    def _next_step(self, entry: Entry, runs: dict[str, OpenRun | None]) -> int:
-        if entry.run not in runs:
-            known = self.chain.state.history.runs.get(entry.run)
-            runs[entry.run] = msgspec.structs.replace(known) if known else None
-        run = runs[entry.run]
-        if isinstance(entry, RunStarted):
-            runs[entry.run] = OpenRun(0, entry.key)
-            return 1
-        if run is None:
-            raise RunClosed(f"run {entry.run} is not open", hint="it finished, was erased, or never started here")
-        run = runs[entry.run] = msgspec.structs.replace(run, step=run.step + 1)
-        if isinstance(entry, RunFinished):
-            runs[entry.run] = None
-        return run.step
 
     def _missing(self, draft: Draft, cids: set[bytes]) -> tuple[list[Sealed], list[tuple[bytes, int]]]:
         """The draft's blobs that no committed pack refers to yet, nor this one."""
@@ -405,6 +390,26 @@ class Committer:
                 for i, (address, step) in enumerate(zip(draft.addresses, steps, strict=True))
             ]
             draft.accept(result)
+
+
+def _fold(state: State, group: _Group) -> History:
+    """The history with what a group holds so far."""
+    history = state.history.branch()
+    for draft, at, _ in group.drafts:
+        for index, entry in enumerate(draft.entries, state.size + at):
+            history.add(index, entry)
+    return history
+
+
+def _next_step(entry: Known, history: History) -> int:
+    if isinstance(entry, RunStarted):
+        return 1
+    run = history.runs.get(entry.run)
+    if run is None or (run.finished and type(entry) not in LATE):
+        raise RunClosed(f"run {entry.run} is not open", hint="it finished, was erased, or never started here")
+    if isinstance(entry, Response) and entry.to and not run.asked(entry.to):
+        raise Malformed(f"entry {entry.to} is no prompt of this run", hint="`ledger log RUN` shows its prompts")
+    return run.step + 1
 
 
 def _refuse_wrong(group: _Group, proven: Proven) -> list[Draft]:

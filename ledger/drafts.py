@@ -12,7 +12,7 @@ from ledger.commit import Draft, Validate
 from ledger.state import Recorded, State, check_approval
 from ledger.writer import Writer
 from policies import sshsig
-from schemas.entries import Approval, Artifact, Prompt, Response, RunFinished, RunStarted
+from schemas.entries import Approval, Artifact, Prompt, Response, RunFinished, RunStarted, Value
 from schemas.errors import LedgerError, Malformed, NotSound, TooLarge, UsageError
 from schemas.ids import new_run_id
 from store.blobs import Prepared
@@ -21,7 +21,7 @@ from store.seal import DataKey
 Content = str | bytes | dict[str, Any] | Path
 """What callers hand in: text, bytes, an object that becomes JSON, or a file."""
 
-Kind = Literal["prompt", "response", "artifact", "approval"]
+Kind = Literal["prompt", "response", "artifact", "approval", "value"]
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,7 +151,7 @@ class Drafts:
     def items(self, items: list[Item]) -> Draft:
         """Several things at once, all or nothing."""
         key = self.writer.key(self.run)
-        entries: list[Prompt | Response | Artifact | Approval] = []
+        entries: list[Prompt | Response | Artifact | Approval | Value] = []
         contents: list[Prepared] = []
         addresses: list[str] = []
         for item in items:
@@ -175,6 +175,8 @@ class Drafts:
                 entries.append(Prompt(**fields, model=item.model))
             elif item.kind == "response":
                 entries.append(Response(**fields, to=item.to))
+            elif item.kind == "value":
+                entries.append(Value(**fields))
             else:
                 entries.append(Artifact(**fields))
         approvals = [entry for entry in entries if isinstance(entry, Approval)]

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -71,6 +71,7 @@ class Log:
         origin: the log's name.
         path: where it lies.
         writer: appends.
+        closing: called before it is closed, by what stands on it.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Log:
         self._placing = threading.Lock()
         self._places_made_again = False
         self._process = os.getpid()
+        self.closing: list[Callable[[], object]] = []
         self._home = homes.pins(self.origin)
         self.places = Places(homes.cache(self.origin) / state.owner.key_id.hex() / "places")
         self.chain = Chain(folder, state, self.places)
@@ -92,6 +94,7 @@ class Log:
         self.blobs = Blobs(folder, self.places, keyring, self._heal)
         self.publisher = Publisher(self.chain, self._lock, self._home, _load(log))
         self.writer = Writer(self.chain, self.blobs, self._make_committer, system_clock, system_random)
+        self.writer.log = self
 
     @classmethod
     def open(cls, where: str | Path | None = None, *, signer: str | None = None, identity: str | None = None) -> Self:
@@ -324,6 +327,8 @@ class Log:
         if os.getpid() != self._process:
             return
         try:
+            while self.closing:
+                self.closing.pop(0)()
             self.writer.close()
             self.publisher.close()
         finally:

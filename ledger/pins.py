@@ -97,7 +97,7 @@ def load(home: Path, owner: Verifier) -> State | None:
 def of(state: State) -> Pin:
     """The pin of a state."""
     trust, keys = state.trusted(), state.readable()
-    runs = {id: OpenRun(run.started, run.key, run.step, run.prompts[:]) for id, run in state.history.runs.items()}
+    runs = {id: run.copy() for id, run in state.history.runs.items()}
     return Pin(
         1,
         state.packs,

@@ -1,14 +1,18 @@
 """A run: prompts, responses, artifacts and approvals, each durable when its call returns."""
 
+import importlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ledger.commit import Appended
 from ledger.drafts import Content, Drafts, Item
 from ledger.writer import Writer
 from schemas.errors import LedgerError, UsageError
+
+if TYPE_CHECKING:
+    from openai import OpenAI
 
 _CHUNK = 1024
 _BYTES = 32 << 20
@@ -82,6 +86,28 @@ class Run:
         """
         return self._one(Item(kind="approval", content=signed))
 
+    def value(self, content: Content, *, name: str = "") -> Appended:
+        """Keeps something for a replay: a time, a random number, what was asked of the outside.
+
+        Args:
+            name: sealed with it.
+        """
+        return self._one(Item(kind="value", content=content, name=name))
+
+    def openai(self, **how: Any) -> "OpenAI":
+        """A client whose every request is recorded in this run and held to policy, by a gateway of this process.
+
+        Args:
+            how: `upstream` (base URL), `key` (URI of the real API key), `policies` (shipped ones, or files),
+                `secrets` (URIs of values that must never leave).
+        """
+        # The gateway stands above this file: it is named here, as in `ledger/__init__`, and not imported.
+        gateway = importlib.import_module("ledger.gateway.client")
+        drafts = self._drafts
+        place = (self.id, drafts.stage, drafts.lane, drafts.task)
+        made: OpenAI = gateway.client(self._writer.log, place, **how)
+        return made
+
     def append_many(self, items: Iterable[Item]) -> list[Appended]:
         """Appends many things in few commits. Groups of up to 1,024 are all or nothing each."""
         return [done for chunk in chunks(items) for done in self._writer.commit(self._drafts.items(chunk))]
@@ -99,7 +125,7 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.id not in self._writer.chain.state.history.runs:
+        if self._writer.chain.state.history.find(self.id) is None:
             return
         if error is None:
             self.finish()

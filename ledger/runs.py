@@ -16,6 +16,7 @@ class RunInfo(msgspec.Struct):
         status: `open`, `succeeded`, `failed` or `erased`.
         detail: address of its sealed name; may be empty.
         prompts: how many.
+        calls, cost, denied: model requests, micro-USD, and requests that policy refused.
         made: address of the sealed name of its last artifact; may be empty.
         name: filled by who can read.
     """
@@ -29,6 +30,9 @@ class RunInfo(msgspec.Struct):
     prompts: int = 0
     responses: int = 0
     artifacts: int = 0
+    calls: int = 0
+    cost: int = 0
+    denied: int = 0
     made: str = ""
     finished: datetime | None = None
     name: str = ""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 from ledger.chain import Chain
 from ledger.commit import Appended, Committer, Draft
@@ -19,6 +20,9 @@ class Writer:
 
     Args:
         committer: gives the committer; asked for when first needed, so that a reader needs no author key.
+
+    Attributes:
+        log: the open ledger that it belongs to.
     """
 
     def __init__(
@@ -30,6 +34,7 @@ class Writer:
         self.random = random
         self._find_committer = committer
         self._committer: Committer | None = None
+        self.log: Any = None
         self._keys: dict[str, DataKey] = {}
 
     @property
@@ -67,14 +72,18 @@ class Writer:
         self._keys[run] = key
         return key
 
-    def key(self, run: str) -> DataKey:
+    def key(self, run: str, *, late: bool = False) -> DataKey:
         """The data key to seal a run's contents under.
+
+        Args:
+            late: for the end of a call that was open when the run finished.
 
         Raises:
             RunClosed: the run is not open.
             NotFound: it is no run id.
         """
-        found = self.chain.state.history.runs.get(run)
+        history = self.chain.state.history
+        found = history.runs.get(run) if late else history.find(run)
         if found is None:
             self._keys.pop(run, None)
             if not is_run_id(run):

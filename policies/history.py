@@ -4,10 +4,14 @@ The same fold decides at a commit and in step 11 of verify, so that the two can'
 """
 
 from bisect import bisect_left
+from collections import ChainMap
+from collections.abc import MutableMapping
+from typing import Any
 
 import msgspec
 
-from schemas.entries import Artifact, Entry, Erasure, Known, Prompt, Response, RunFinished, RunStarted, Uninterpreted
+from policies.calls import LATE, Calls, Given
+from schemas.entries import Artifact, Erasure, Known, Prompt, Response, RunFinished, RunStarted, Uninterpreted
 from schemas.ids import belongs
 
 
@@ -19,12 +23,20 @@ class OpenRun(msgspec.Struct):
         key: commitment to its data key.
         step: number of its last step.
         prompts: indexes of its prompts.
+        calls: its model calls.
+        finished: it has ended, and waits for nothing but the ends of calls that were open then.
     """
 
     started: int
     key: str
     step: int = 1
     prompts: list[int] = []
+    calls: Calls = msgspec.field(default_factory=Calls)
+    finished: bool = False
+
+    def copy(self) -> "OpenRun":
+        """The same, to go on from."""
+        return OpenRun(self.started, self.key, self.step, self.prompts.copy(), self.calls.copy(), self.finished)
 
     def asked(self, index: int) -> bool:
         """Whether a prompt of this run has that index."""
@@ -32,11 +44,54 @@ class OpenRun(msgspec.Struct):
         return at < len(self.prompts) and self.prompts[at] == index
 
 
-class Carried(msgspec.Struct, frozen=True):
-    """The first thing that a part of a history says of a run that began before the part."""
+class _Copies(dict[str, OpenRun]):
+    """Runs of another history, each copied when it is first asked for."""
+
+    def __init__(self, runs: dict[str, OpenRun]) -> None:
+        super().__init__()
+        self._left = runs
+        self._seen: set[str] = set()
+
+    def get(self, run: str, default: Any = None) -> Any:
+        """The copy, or None."""
+        self._see(run)
+        return super().get(run, default)
+
+    def pop(self, run: str, default: Any = None) -> Any:
+        """Takes the copy away."""
+        self._see(run)
+        return super().pop(run, default)
+
+    def __missing__(self, run: str) -> OpenRun:
+        found: OpenRun | None = self.get(run)
+        if found is None:
+            raise KeyError(run)
+        return found
+
+    def __contains__(self, run: object) -> bool:
+        if isinstance(run, str):
+            self._see(run)
+        return super().__contains__(run)
+
+    def _see(self, run: str) -> None:
+        if run not in self._seen:
+            self._seen.add(run)
+            if (found := self._left.get(run)) is not None:
+                self[run] = found.copy()
+
+
+class Carried(msgspec.Struct):
+    """What a part of a history says first of a run that began before the part, and takes for granted of it.
+
+    Attributes:
+        index, step: of its first entry.
+        early: its first entry that may not follow `run.finished`; 0 where there is none.
+    """
 
     index: int
     step: int
+    early: int = 0
+    given: Given = msgspec.field(default_factory=Given)
 
 
 class Part(msgspec.Struct):
@@ -75,8 +130,13 @@ class History:
     ) -> None:
         self.runs = runs if runs is not None else {}
         self.ended = ended
-        self.erased: dict[str, int] = {}
+        self.erased: MutableMapping[str, int] = {}
         self.part = part
+
+    def find(self, run: str) -> OpenRun | None:
+        """A run that may still grow, or None."""
+        found = self.runs.get(run)
+        return None if found is None or found.finished else found
 
     @classmethod
     def of_stretch(cls) -> "History":
@@ -86,6 +146,12 @@ class History:
         history.erased = part.erased
         return history
 
+    def branch(self) -> "History":
+        """A history to try entries on that are not committed yet; this one stays as it is."""
+        history = History(_Copies(self.runs))
+        history.erased = ChainMap({}, self.erased)
+        return history
+
     def add(self, index: int, entry: Known | Uninterpreted) -> str | None:
         """Takes in the next entry.
 
@@ -93,7 +159,7 @@ class History:
             What rule it breaks, or None. It is taken in all the same: the fold has no gaps.
         """
         run = self.runs.get(entry.run)
-        if run is not None and type(entry) is Artifact and entry.step == run.step + 1:
+        if run is not None and type(entry) is Artifact and entry.step == run.step + 1 and not run.finished:
             # What most entries are.
             run.step = entry.step
             return None
@@ -114,7 +180,8 @@ class History:
             if self.part is None or entry.run in self.part.ended:
                 return self._closed(entry.run)
             self.part.carried[entry.run] = Carried(index, entry.step)
-            run = self.runs[entry.run] = OpenRun(-1, "", entry.step - 1)
+            # It may have finished before: until an entry shows what it takes it for, nothing is said.
+            run = self.runs[entry.run] = OpenRun(-1, "", entry.step - 1, calls=Calls.unknown(), finished=True)
         return self._continue(index, entry, run)
 
     def conflicts(self, part: Part) -> list[tuple[int, str]]:
@@ -129,8 +196,12 @@ class History:
             run = self.runs.get(id)
             if run is None:
                 broken.append((carried.index, self._closed(id)))
-            elif carried.step != run.step + 1:
+                continue
+            if carried.step != run.step + 1:
                 broken.append((carried.index, _gap(id, carried.step, run.step)))
+            if run.finished and carried.early:
+                broken.append((carried.early, self._closed(id)))
+            broken += run.calls.conflicts(carried.given)
         for index, id, to in part.answers:
             if id not in self.runs or not self.runs[id].asked(to):
                 broken.append((index, _no_prompt(to)))
@@ -151,6 +222,9 @@ class History:
             elif mine is not None:
                 mine.step = run.step
                 mine.prompts += run.prompts
+                mine.calls.join(run.calls, part.carried[id].given)
+                mine.finished |= run.finished and part.carried[id].early > 0
+                self._end_if_settled(id, mine)
         for id, how in part.ended.items():
             self._end(id, how)
         for key, entry in part.erased.items():
@@ -165,8 +239,12 @@ class History:
             self.part.started[entry.run] = index
         return None if entry.step == 1 else f"run {entry.run} does not start with step 1"
 
-    def _continue(self, index: int, entry: Entry | Uninterpreted, run: OpenRun) -> str | None:
-        problem = None
+    def _continue(self, index: int, entry: Known | Uninterpreted, run: OpenRun) -> str | None:
+        problem, carried = None, self.part.carried.get(entry.run) if self.part and run.started < 0 else None
+        if carried is not None and not carried.early and type(entry) not in LATE:
+            carried.early, run.finished = index, False
+        if run.finished and type(entry) not in LATE:
+            problem = self._closed(entry.run)
         if entry.step != run.step + 1:
             problem = _gap(entry.run, entry.step, run.step)
         run.step = entry.step
@@ -178,11 +256,21 @@ class History:
             else:
                 self.part.answers.append((index, entry.run, entry.to))
         elif isinstance(entry, RunFinished):
-            self._end(entry.run, "after it finished")
+            run.finished = True
+        else:
+            problem = run.calls.add(index, entry, carried.given if carried else None) or problem
+        if run.finished and carried is None:
+            self._end_if_settled(entry.run, run)
         return problem
 
+    def _end_if_settled(self, id: str, run: OpenRun) -> None:
+        """A finished run is over once no call of it is open."""
+        if run.finished and not run.calls.open:
+            self._end(id, "after it finished")
+
     def _closed(self, run: str) -> str:
-        return f"appended to run {run} {(self.ended or {}).get(run, 'before it started, or after its end')}"
+        how = "after it finished" if run in self.runs else (self.ended or {}).get(run, _NEVER)
+        return f"appended to run {run} {how}"
 
     def _erase(self, index: int, entry: Erasure) -> str | None:
         strange = [key for key in entry.keys if not belongs(bytes.fromhex(key), entry.of)]
@@ -205,6 +293,7 @@ class History:
 
 
 _SPECIAL = frozenset((Erasure, RunStarted))
+_NEVER = "before it started, or after its end"
 
 
 def _twice(run: str) -> str:

@@ -27,6 +27,7 @@ Hex32 = Annotated[str, msgspec.Meta(min_length=64, max_length=64)]
 Hex64 = Annotated[str, msgspec.Meta(min_length=128, max_length=128)]
 Address = Annotated[str, msgspec.Meta(max_length=75)]
 Index = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+_RULE = re.compile("[a-z0-9][a-z0-9._-]{0,99}")
 
 
 def _check_hex(*texts: str) -> None:
@@ -46,6 +47,12 @@ def _check_required(text: str) -> None:
     if not text:
         raise ValueError("an address is missing")
     _check_address(text)
+
+
+def _check_rules(*names: str) -> None:
+    for name in names:
+        if _RULE.fullmatch(name) is None:
+            raise ValueError("not the name of a rule")
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="kind", gc=False):
@@ -205,6 +212,212 @@ class Disclosure(Entry, tag="disclosure", frozen=True, kw_only=True):
         _check_required(self.content)
 
 
+class PolicyInForce(Content, tag="policy", frozen=True, kw_only=True):
+    """A policy that decides in this run from here on; its content is the record, as JSON.
+
+    Attributes:
+        policy: its `policy_id`.
+        version: BLAKE3 of the record in its one spelling.
+    """
+
+    policy: Label
+    version: Hex32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_hex(self.version)
+
+
+class SchemaAdded(Content, tag="schema", frozen=True, kw_only=True):
+    """A JSON Schema, registered by its id; the newest of an id is in force.
+
+    Attributes:
+        schema: the id.
+    """
+
+    schema: Label
+
+
+class Decided(Content, tag="decision", frozen=True, kw_only=True):
+    """What policy says of an action; its content is the question and every finding, as JSON.
+
+    Attributes:
+        action: the kind of entry that this allows, or would have.
+        effect: the strictest finding's.
+        rules: names of the rules that have this effect; none where all allow.
+        policies: versions of the policies that were asked.
+        request: of a refused model request: its bytes, as they would have left.
+    """
+
+    action: Label
+    effect: Literal["allow", "deny", "require_approval"]
+    rules: list[Label]
+    policies: list[Hex32]
+    request: Address = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_rules(*self.rules)
+        _check_hex(*self.policies)
+        _check_address(self.request)
+
+
+class Routing(Entry, tag="routing", frozen=True, kw_only=True):
+    """A model request goes to another model than was asked for.
+
+    Attributes:
+        asked, model: before and after.
+        reason: `alias`: what bears that name today; `lane`: the lane's model.
+    """
+
+    asked: Label
+    model: Label
+    reason: Literal["alias", "lane"]
+
+
+class Redaction(Entry, tag="redaction", frozen=True, kw_only=True):
+    """What was masked in a model request.
+
+    Attributes:
+        profile: id of the redaction profile.
+        version: BLAKE3 of profile and rules.
+        counts: how often each rule masked something; rules in order of their names.
+    """
+
+    profile: Label
+    version: Hex32
+    counts: dict[Label, Index]
+
+    def __post_init__(self) -> None:
+        _check_hex(self.version)
+        _check_rules(*self.counts)
+        if list(self.counts) != sorted(self.counts):
+            raise ValueError("rules are not in order")
+
+
+class ModelRequest(Content, tag="model.request", frozen=True, kw_only=True):
+    """A request that the gateway lets go; its content is the bytes that leave. Durable before they do.
+
+    Attributes:
+        decision: index of the decision that allows it.
+        model: as it leaves.
+        key: keyed digest by which a replay knows the request again; the version of its normaliser is sealed.
+        continues: index of the call whose conversation it goes on with; 0 where it begins one.
+        attempt: number of this attempt at the task, from 1.
+        reserved: micro-USD that it may cost at worst.
+        cap: micro-USD that the run may cost; 0 where nothing caps it.
+        envelope: sealed JSON: effort, task scope, redaction profile, schema, artifacts, rewrites.
+    """
+
+    decision: Index
+    model: Label
+    key: Hex32
+    attempt: Index
+    envelope: Address
+    continues: Index = 0
+    reserved: Index = 0
+    cap: Index = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_hex(self.key)
+        _check_required(self.envelope)
+
+
+class ModelResponse(Content, tag="model.response", frozen=True, kw_only=True):
+    """How a call ended; its content is the bytes that came, whatever they are. Durable before the client may act.
+
+    Attributes:
+        to: index of the request.
+        status: how the call ended; only `completed` and `incomplete` are whole answers.
+        verdict: whether schemas and tools allow what it says; `none` where there is nothing to judge.
+        http: status of the answer; 0 where there was none.
+        input, cached, output, reasoning: tokens as billed; cached are part of input, reasoning of output.
+        cost: micro-USD.
+        reserved: what the request had reserved, and is free again.
+        latency: milliseconds from the first byte sent to the last received.
+        chunks: sealed JSON: milliseconds and length of each piece of a stream.
+    """
+
+    to: Index
+    status: Literal["completed", "incomplete", "failed", "refused", "malformed", "cut_off", "timeout", "unreachable"]
+    verdict: Literal["valid", "invalid", "none"]
+    http: Index = 0
+    input: Index = 0
+    cached: Index = 0
+    output: Index = 0
+    reasoning: Index = 0
+    cost: Index = 0
+    reserved: Index = 0
+    latency: Index = 0
+    chunks: Address = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_address(self.chunks)
+
+
+class ReservationReleased(Entry, tag="reservation.released", frozen=True, kw_only=True):
+    """A call was interrupted: what it had reserved is free again, by somebody's word.
+
+    Attributes:
+        to: index of the request that has no response.
+        reserved: micro-USD.
+        detail: sealed JSON: the reason.
+    """
+
+    to: Index
+    reserved: Index = 0
+    detail: Address = ""
+
+    def __post_init__(self) -> None:
+        _check_address(self.detail)
+
+
+class Violation(Entry, tag="violation", frozen=True, kw_only=True):
+    """Something happened that policy forbids.
+
+    Attributes:
+        rule: its name.
+        to: index of the entry that shows it; 0 where none does.
+        detail: sealed JSON: what was expected, and what came.
+    """
+
+    rule: Label
+    to: Index = 0
+    detail: Address = ""
+
+    def __post_init__(self) -> None:
+        _check_rules(self.rule)
+        _check_address(self.detail)
+
+
+class RunPaused(Entry, tag="run.paused", frozen=True, kw_only=True):
+    """From here on the run may make no model request.
+
+    Attributes:
+        detail: sealed JSON: the reason.
+    """
+
+    detail: Address = ""
+
+    def __post_init__(self) -> None:
+        _check_address(self.detail)
+
+
+class RunResumed(Entry, tag="run.resumed", frozen=True, kw_only=True):
+    """A paused run may go on."""
+
+    detail: Address = ""
+
+    def __post_init__(self) -> None:
+        _check_address(self.detail)
+
+
+class Value(Content, tag="value", frozen=True, kw_only=True):
+    """Something that a program wants kept for its replay: a time, a random number."""
+
+
 Known = (
     TrustChanged
     | KeysChanged
@@ -216,6 +429,18 @@ Known = (
     | Approval
     | Erasure
     | Disclosure
+    | PolicyInForce
+    | SchemaAdded
+    | Decided
+    | Routing
+    | Redaction
+    | ModelRequest
+    | ModelResponse
+    | ReservationReleased
+    | Violation
+    | RunPaused
+    | RunResumed
+    | Value
 )
 """Every kind that this version interprets."""
 
@@ -239,7 +464,7 @@ _HEAD = re.compile(rb'\{"kind":"([a-z]+(?:\.[a-z]+)*)"')
 # A quote before which there is no backslash begins a string, or ends one: then no address follows it.
 _REFERENCE = re.compile(rb'(?<!\\)"artifact://(?:([0-9a-f]{64})"|)')
 KINDS: dict[str, type[Entry]] = {str(k.__struct_config__.tag): k for k in Known.__args__}
-_OF_A_RUN = frozenset((RunStarted, RunFinished, Prompt, Response, Artifact, Approval))
+_OF_A_RUN = frozenset(KINDS.values()) - {TrustChanged, KeysChanged, Erasure, Disclosure, SchemaAdded, Violation}
 
 
 def kind_of(entry: "Known | Uninterpreted") -> str:
@@ -346,7 +571,7 @@ def references(entry: "Known | Uninterpreted", raw: bytes) -> list[bytes]:
         NotSound: such a string is no address (step 3).
     """
     try:
-        if isinstance(entry, Content):
+        if isinstance(entry, Prompt | Response | Artifact | Value):
             labels = entry.stage + entry.lane + entry.task
             if isinstance(entry, Prompt):
                 labels += entry.model

@@ -9,7 +9,7 @@ state.
 import base64
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import pyrage
@@ -170,7 +170,7 @@ class Keyring:
         self._own: dict[bytes, DataKey] = {}
         self._roots = _Roots({}, 0)
         self._making = threading.Lock()
-        self.erased: dict[str, int] = {}
+        self.erased: Mapping[str, int] = {}
 
     def make(self, id: bytes, root_recipient: str) -> DataKey:
         """Makes a data key and writes its object; nobody else may have.

@@ -50,9 +50,11 @@ class DataKey:
     Attributes:
         id: 16 bytes, in clear in each blob.
         commitment: hex; tells this key from any other and nothing else about it.
+        requests: 32 bytes; keys the digests by which requests are known again.
+        pseudonyms: 32 bytes; keys what stands in the place of masked values.
     """
 
-    __slots__ = ("_digest", "_seal", "_siv", "commitment", "id")
+    __slots__ = ("_digest", "_seal", "_siv", "commitment", "id", "pseudonyms", "requests")
 
     def __init__(self, id: bytes, secret: bytes) -> None:
         if len(id) != 16 or len(secret) != 32:
@@ -61,6 +63,8 @@ class DataKey:
         self._siv = _derive("blob siv", secret)
         self._seal = _derive("blob seal", secret)
         self._digest = _derive("content digest", secret)
+        self.requests = _derive("request key", secret)
+        self.pseudonyms = _derive("pseudonym", secret)
         self.commitment = _derive("data key commitment", secret).hex()
 
     def __repr__(self) -> str:

@@ -1396,7 +1396,7 @@ def test_help_names_the_environment_and_fits_a_screen(say: Say) -> None:
     out = say("--help").out
     for name in ("LEDGER", "LEDGER_RUN", "LEDGER_SIGNER", "LEDGER_IDENTITY", "LEDGER_TRUST", "NO_COLOR"):
         assert re.search(rf"^  {name} +\S", out, re.M), name
-    assert len(out.splitlines()) <= 48
+    assert len(out.splitlines()) <= 50
 
 
 def test_an_approval_is_shown_with_who_approved(path: Path, say: Say, tmp_path: Path) -> None:

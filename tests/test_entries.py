@@ -24,16 +24,28 @@ from schemas.entries import (
     MAX_ENTRY,
     Approval,
     Artifact,
+    Decided,
     Disclosure,
     Erasure,
     KeysChanged,
     Known,
+    ModelRequest,
+    ModelResponse,
+    PolicyInForce,
     Prompt,
+    Redaction,
+    ReservationReleased,
     Response,
+    Routing,
     RunFinished,
+    RunPaused,
+    RunResumed,
     RunStarted,
+    SchemaAdded,
     TrustChanged,
     Uninterpreted,
+    Value,
+    Violation,
     decode,
     encode,
     kind_of,
@@ -62,6 +74,64 @@ EVERY_KIND: list[Known] = [
     Approval(1, TIME, RUN, 5, request=PLACE, sha512=HEX128, signature="AAAA"),
     Erasure(1, TIME, of=RUN, keys=[HEX[:32], HEX[32:]], detail=PLACE),
     Disclosure(1, TIME, content=PLACE),
+    PolicyInForce(1, TIME, RUN, 6, content=PLACE, digest=HEX, policy="local", version=HEX),
+    SchemaAdded(1, TIME, content=PLACE, digest=HEX, schema="plan@1"),
+    Decided(
+        1,
+        TIME,
+        RUN,
+        7,
+        content=PLACE,
+        digest=HEX,
+        action="model.request",
+        effect="deny",
+        rules=["model"],
+        policies=[HEX],
+        request=ELSEWHERE,
+    ),
+    Routing(1, TIME, RUN, 8, asked="gpt-5.2-codex", model="gpt-5.3-codex", reason="alias"),
+    Redaction(1, TIME, RUN, 9, profile="homebrew", version=HEX, counts={"exact": 2, "pem": 1}),
+    ModelRequest(
+        1,
+        TIME,
+        RUN,
+        10,
+        content=PLACE,
+        digest=HEX,
+        decision=7,
+        model="gpt-5.3-codex",
+        key=HEX,
+        attempt=1,
+        envelope=ELSEWHERE,
+        continues=4,
+        reserved=12_345,
+        cap=5_000_000,
+    ),
+    ModelResponse(
+        1,
+        TIME,
+        RUN,
+        11,
+        content=PLACE,
+        digest=HEX,
+        to=10,
+        status="completed",
+        verdict="valid",
+        http=200,
+        input=1000,
+        cached=200,
+        output=30,
+        reasoning=10,
+        cost=2345,
+        reserved=12_345,
+        latency=870,
+        chunks=ELSEWHERE,
+    ),
+    ReservationReleased(1, TIME, RUN, 12, to=10, reserved=12_345, detail=PLACE),
+    Violation(1, TIME, RUN, 13, rule="cost", to=11, detail=PLACE),
+    RunPaused(1, TIME, RUN, 14, detail=PLACE),
+    RunResumed(1, TIME, RUN, 15, detail=PLACE),
+    Value(1, TIME, RUN, 16, content=PLACE, digest=HEX, detail=ELSEWHERE),
 ]
 FULL = EVERY_KIND[6]
 RAW = encode(FULL)
@@ -371,6 +441,9 @@ NOT_RUNS = [
 ]
 TOO_LONG = ["x" * 201, "é" * 201, "😀" * 201, "x" * 60_000, 0, None, ["x"]]
 APPROVAL, ERASURE, FINISHED = EVERY_KIND[7], EVERY_KIND[8], EVERY_KIND[3]
+POLICY, DECIDED, ROUTED, REDACTED, REQUEST, ANSWER = (EVERY_KIND[i] for i in (10, 12, 13, 14, 15, 16))
+NOT_INDEXES = [-1, 2**53, 1.5, "7", None, True]
+NOT_RULES = ["", "Model", "a b", "-a", "a\n", "é", "artifact://", "x" * 101, 0, None]
 CHARACTERS: dict[str, tuple[Known, str, list[Any]]] = {
     "digest": (FULL, "digest", DIGITS),
     "commitment": (EVERY_KIND[2], "key", DIGITS),
@@ -391,7 +464,23 @@ CHARACTERS: dict[str, tuple[Known, str, list[Any]]] = {
     "model": (EVERY_KIND[4], "model", TOO_LONG),
     "imported": (FULL, "imported", [1, "true", None, []]),
     "note": (EVERY_KIND[0], "note", [None, 0, ["a"], {"a": "b"}]),
-    "to": (EVERY_KIND[5], "to", [-1, 2**53, 1.5, "7", None, True]),
+    "to": (EVERY_KIND[5], "to", NOT_INDEXES),
+    "version": (POLICY, "version", DIGITS),
+    "effect": (DECIDED, "effect", ["", "Allow", "allow ", "ask", None, 0]),
+    "rules": (DECIDED, "rules", [None, {}, "model", *([name] for name in NOT_RULES)]),
+    "policies": (DECIDED, "policies", [None, HEX, [HEX[:-1]], [HEX.upper()], [HEX, ""], [[HEX]]]),
+    "refused request": (DECIDED, "request", NOT_ADDRESSES),
+    "reason of a routing": (ROUTED, "reason", ["", "whim", None, 0]),
+    "counts": (REDACTED, "counts", [None, [], {"b": 1, "a": 1}, {"a": -1}, {"a": "1"}, {"a": True}, {"A": 1},
+                                    {"artifact://": 1}]),
+    "key": (REQUEST, "key", DIGITS),
+    "envelope": (REQUEST, "envelope", ["", *NOT_ADDRESSES]),
+    "reserved": (REQUEST, "reserved", NOT_INDEXES),
+    "decision": (REQUEST, "decision", NOT_INDEXES),
+    "status of an answer": (ANSWER, "status", ["", "done", "completed\n", None, 0]),
+    "verdict": (ANSWER, "verdict", ["", "ok", None, 0]),
+    "chunks": (ANSWER, "chunks", NOT_ADDRESSES),
+    "rule": (EVERY_KIND[18], "rule", NOT_RULES),
 }  # fmt: skip
 
 
@@ -415,13 +504,15 @@ def test_a_label_of_200_characters_is_read(label: str) -> None:
     assert isinstance(decode(changed(FULL, stage=label)), Artifact)
 
 
+OF_NO_RUN = [EVERY_KIND[i] for i in (0, 1, 8, 9, 11, 18)]
+OF_RUNS = [entry for entry in EVERY_KIND if entry not in OF_NO_RUN]
 RUNLESS = {
     "a step without a run": (EVERY_KIND[8], {"step": 4}),
     "a run without a step": (EVERY_KIND[8], {"run": RUN}),
     "a run with a step of 0": (EVERY_KIND[8], {"run": RUN, "step": 0}),
-    **{f"{kind_of(entry)} without a run": (entry, {"run": None}) for entry in EVERY_KIND[2:8]},
-    **{f"{kind_of(entry)} without a step": (entry, {"step": None}) for entry in EVERY_KIND[2:8]},
-    **{f"{kind_of(entry)} without both": (entry, {"run": None, "step": None}) for entry in EVERY_KIND[2:8]},
+    **{f"{kind_of(entry)} without a run": (entry, {"run": None}) for entry in OF_RUNS},
+    **{f"{kind_of(entry)} without a step": (entry, {"step": None}) for entry in OF_RUNS},
+    **{f"{kind_of(entry)} without both": (entry, {"run": None, "step": None}) for entry in OF_RUNS},
 }
 
 
@@ -438,7 +529,7 @@ def test_a_run_without_a_step_or_a_step_without_a_run_rejected(entry: Known, mem
     rejected(arranged(entry, members))
 
 
-@pytest.mark.parametrize("entry", [EVERY_KIND[0], EVERY_KIND[8], EVERY_KIND[9]], ids=kind_of)
+@pytest.mark.parametrize("entry", OF_NO_RUN, ids=kind_of)
 def test_other_kinds_may_be_steps_of_a_run(entry: Known) -> None:
     assert decode(encode(msgspec.structs.replace(entry, run=RUN, step=4))).step == 4
 
@@ -606,8 +697,11 @@ def found(raw: bytes) -> list[str]:
 
 
 def test_references_of_every_kind() -> None:
-    expected = [[], [], [PLACE], [PLACE], [PLACE], [PLACE], [PLACE, ELSEWHERE], [PLACE], [PLACE], [PLACE]]
-    assert [found(encode(entry)) for entry in EVERY_KIND] == expected
+    named = [PLACE, ELSEWHERE]
+    for entry in EVERY_KIND:
+        members = msgspec.to_builtins(entry).values()
+        assert found(encode(entry)) == [value for value in members if value in named], kind_of(entry)
+    assert {tuple(found(encode(entry))) for entry in EVERY_KIND} == {(), (PLACE,), (PLACE, ELSEWHERE)}
 
 
 NEARLY = ["artifact:", "artifact:/", " " + PLACE, "Artifact://", "x" + PLACE, 'x"' + PLACE + '"', '"' + PLACE,
@@ -706,6 +800,8 @@ def by_the_book(entry: Known) -> bytes:
             text = quoted(value)
         elif isinstance(value, list):
             text = "[" + ",".join(map(quoted, value)) + "]"
+        elif isinstance(value, dict):
+            text = "{" + ",".join(f"{quoted(member)}:{count}" for member, count in value.items()) + "}"
         else:
             text = str(value).lower()
         if not (optional and value in ("", 0, False)):

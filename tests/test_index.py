@@ -122,7 +122,18 @@ FIELDS = [
     "status",
     "request",
     "of",
+    "action",
+    "effect",
+    "policy",
+    "schema",
+    "rule",
+    "asked",
+    "reason",
+    "verdict",
 ]
+NUMBERS = ["step", "to", "decision", "continues", "attempt", "http", "input", "cached", "output", "reasoning", "cost"]
+NUMBERS += ["reserved", "cap", "latency"]
+FIELDS += NUMBERS[2:]
 
 
 def folded(log: Log) -> list[dict[str, Any]]:
@@ -133,7 +144,7 @@ def folded(log: Log) -> list[dict[str, Any]]:
         for index, raw in enumerate(parsed.leaves, parsed.size):
             if raw[:1] == b"{":
                 value = msgspec.json.decode(raw)
-                empty = {name: {"step": 0, "to": 0, "imported": False}.get(name, "") for name in FIELDS}
+                empty = {name: False if name == "imported" else 0 if name in NUMBERS else "" for name in FIELDS}
                 fixed = {
                     "index": index,
                     "pack": number,

@@ -147,7 +147,7 @@ def _parsers(
         "keys": Parser(Note.parse(keys).text.encode(), lambda raw: KeysNote.parse(text_of(raw)).format().encode()),
         "SSHSIG": Parser(sshsig.unarmor(armored), sshsig_again),
         "armor": Parser(armored, armor_again),
-        "signed document": Parser(b"a request\n" + armored, lambda raw: sshsig.split(raw)[0] and None),
+        "signed document": Parser(b"a request\n" + armored, signed_again),
         "bundle": Parser(bundle, lambda raw: tiles.bundle(tiles.parse_bundle(raw))),
         "tile": Parser(tile, lambda raw: b"".join(tiles.parse_tile(raw))),
         "pin": Parser(pin.read_bytes(), pin_again),
@@ -159,6 +159,11 @@ def _parsers(
 
 NAMES = ["note", "checkpoint", "vkey", "receipt", "disclosure", "trust", "keys", "SSHSIG", "armor", "signed document",
          "bundle", "tile", "pin", "tombstone", "ledger.toml", "table of places"]  # fmt: skip
+
+
+def signed_again(raw: bytes) -> None:
+    """What stands before the signature is free, and white space within it."""
+    sshsig.split(raw)
 
 
 def read(parser: Parser, raw: bytes) -> bool:

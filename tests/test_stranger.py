@@ -71,8 +71,8 @@ def judge_entry(v: Vector, folder: Path) -> Vector:
     # What is of a run, and what is not, is looked at where the runs are.
     found = verifier(folder)
     kind, run = entry["kind"], entry.get("run")
-    found.runs = {run: [(entry.get("step") or 1) - 1, Everything()]} if run and kind != "run.started" else {}
-    found.runs |= {entry["of"]: [1, set()]} if kind == "erasure" and entry["of"] != run else {}
+    found.runs = {run: run_of(entry)} if run and kind != "run.started" else {}
+    found.runs |= {entry["of"]: V.Run()} if kind == "erasure" and entry["of"] != run else {}
     if kind == "approval":
         V.need(run and entry.get("step"), "of no run")
     else:
@@ -82,10 +82,22 @@ def judge_entry(v: Vector, folder: Path) -> Vector:
 
 
 class Everything(set[int]):
-    """Prompts of a run of which one entry alone is known."""
+    """Prompts and decisions of a run of which one entry alone is known."""
 
     def __contains__(self, index: object) -> bool:
         return True
+
+    def remove(self, index: int) -> None:
+        return None
+
+
+def run_of(entry: dict[str, Any]) -> Any:
+    """A run in which this entry may come next."""
+    found = V.Run()
+    found.step, found.prompts, found.allowed = (entry.get("step") or 1) - 1, Everything(), Everything()
+    if "to" in entry:
+        found.open = {entry["to"]: entry.get("reserved", 0)}
+    return found
 
 
 def judge_signature_leaf(v: Vector, folder: Path) -> Vector:

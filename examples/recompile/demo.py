@@ -1,25 +1,31 @@
-"""The demo: record a small pipeline, look at it, verify it, change one byte and see verify fail.
+"""The demo: a small pipeline asks a model through the gateway; look at its record, verify it, change one byte.
 
 Everything that it makes, keys included, lies in one folder: a new one among the system's temporary folders, unless
---keep names another. Nothing of yours is read or changed, and no network is used.
+--keep names another. Nothing of yours is changed. Without OPENAI_API_KEY no network is used; with it, the real model
+is, at OPENAI_BASE_URL if that is set.
 """
 
 import argparse
 import os
 import platform
+import secrets
 import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
+import openai
 import pipeline
 import standin
 
 import ledger
-from ledger import Appended
+from ledger import Appended, Run
+from ledger.gateway.server import KEY, UPSTREAM
 from schemas.ids import cid_of
 from store import pack
 
@@ -30,6 +36,8 @@ INPUTS: dict[str, list[tuple[Any, ...]]] = {
     "statistics.median_low": [([3, 1, 2, 4],), ([],)],
     "textwrap.indent": [("a\n\nb", "> "), ("a\n\nb", "- ", str.isspace)],
 }
+TOO_MUCH = "gpt-5.6-sol"
+POLICY = Path(__file__).with_name("policy.toml")
 WRAPPER = """\
 #!/bin/sh
 # `ledger` with the ledger and the keys of this demo; yours stay out of it.
@@ -49,38 +57,61 @@ def main() -> None:
     move_in(folder)
 
     say(f"{bold('agent-ledger demo')}   Python {platform.python_version()}")
-    say("No model at hand: a scripted stand-in answers, from the standard library's own source, and its")
-    say(f"first answer for {standin.WRONG_AT_FIRST} is wrong on purpose. Everything else is real.")
+    with model() as gateway:
+        title("1  Five functions are recompiled from their bytecode; the model is asked through the gateway")
+        try:
+            check, refusal = recompile(folder, gateway)
+        except openai.OpenAIError as error:
+            raise SystemExit(f"demo failed: {error}") from None
 
-    title("1  Five functions are recompiled from their bytecode, and every step is recorded")
-    failed = recompile(folder)
+    title("2  What the gateway and the pipeline recorded for one function, and what is left to spend")
+    shell(folder, f"ledger log @ --task {check.task}")
+    shell(folder, "ledger budget @")
 
-    title("2  What was recorded; the steps of the function with the wrong answer")
-    shell(folder, "ledger log")
-    shell(folder, f"ledger log @ | grep {standin.WRONG_AT_FIRST}")
+    title("3  A call that policy denies never leaves; the client is told why, and so are you")
+    say(f"  {refusal}")
+    shell(folder, "ledger policy explain @ --denied | grep deny")
 
-    title("3  Is the record what was signed?")
+    title("4  Is the record what was signed?")
     shell(folder, "ledger verify")
 
-    title("4  Somebody tampers with that failed check, in a copy: one byte")
+    title(f"5  Somebody tampers with {'the failed' if check.difference else 'a'} check, in a copy: one byte")
     shell(folder, "cp -r .ledger changed")
-    say(f"  {tamper(folder / 'changed', failed)}")
+    say(f"  {tamper(folder / 'changed', check.recorded)}")
     shell(folder, "ledger verify changed", status=1)
 
-    title("5  Type next")
+    title("6  Type next")
     place = shlex.quote(str(folder))
-    following = (
+    step = check.recorded.step
+    following = [
         (f"cd {place}", "./ledger there uses the demo's keys, not yours"),
         ("./ledger log @", "the whole run"),
-        (f"./ledger show @:{failed.step - 1}", "the wrong answer, decrypted"),
-        (f"./ledger show @:{failed.step}", "why it was refused"),
-        (f"./ledger cat @:{failed.step + 1}", "what the model was sent then, byte for byte"),
+        ("./ledger policy explain @", "every rule of every decision, and what it found"),
+        (f"./ledger show @:{step - 1}", "an answer, decrypted"),
+        (f"./ledger show @:{step}", "what came of checking it"),
+        (f"./ledger cat @:{step - 3}", "the request for it as it left, byte for byte"),
         ("cat recompiled.py", "what came out"),
         (f"cd; rm -r {place}", "when you are done"),
-    )
+    ]
     width = max(len(command) for command, _ in following)
     for command, purpose in following:
         say(f"  {click.style(command.ljust(width), fg='cyan')}   {dim(purpose)}")
+
+
+@contextmanager
+def model() -> Iterator[dict[str, Any]]:
+    """What `Run.openai` is told, the real model where its key is at hand; says which it is."""
+    policies = (str(POLICY),)
+    if os.environ.get("OPENAI_API_KEY"):
+        upstream = os.environ.get("OPENAI_BASE_URL") or UPSTREAM
+        say(f"The model is real: {upstream}, with the key in OPENAI_API_KEY. The policy lets a run spend $1 at most.")
+        yield {"upstream": upstream, "key": KEY, "policies": policies}
+        return
+    say("No OPENAI_API_KEY: a scripted stand-in answers, from the standard library's own source, and its first")
+    say(f"answer for {standin.WRONG_AT_FIRST} is wrong on purpose. All else is real, but nobody pays the costs shown.")
+    os.environ["STANDIN_KEY"] = f"sk-stand-in-{secrets.token_hex(16)}"
+    with standin.StandIn(os.environ["STANDIN_KEY"]) as upstream:
+        yield {"upstream": upstream.url, "key": "env:STANDIN_KEY", "policies": policies}
 
 
 def move_in(folder: Path) -> None:
@@ -97,28 +128,52 @@ def move_in(folder: Path) -> None:
     wrapper.chmod(0o700)
 
 
-def recompile(folder: Path) -> Appended:
-    """Records one run of the pipeline; returns the ledger's entry of the check that failed."""
-    failed = []
+def recompile(folder: Path, gateway: dict[str, Any]) -> tuple[pipeline.Check, str]:
+    """Records one run of the pipeline.
+
+    Returns:
+        The check to look at, one that failed if there is one; and what was said of the call that policy denied.
+    """
+    checks: list[pipeline.Check] = []
     ledger.init(folder / ".ledger", origin="demo/recompile")
     with ledger.open(folder / ".ledger") as log, log.run("recompile") as run:
-        done = []
         for task in INPUTS:
-            for check in pipeline.recompile(run, task, standin.respond):
-                again = check.attempt > 1
-                stages = f"{'' if again else 'lift plan':9} write rebuild check"
-                if check.difference:
-                    changed = [f"{line[0]} {line[1:].strip()}" for line in check.difference if line[0] in "-+"]
-                    verdict = f"{click.style('not equal', fg='red')}  {changed[0]}, and {len(changed) - 1} more lines"
-                    failed.append(check.recorded)
-                else:
-                    verdict = f"{click.style('equal', fg='green')}, {check.instructions} instructions"
-                    done.append(check)
-                say(f"  {'' if again else task:22} {dim(stages)}   {verdict}")
+            try:
+                for check in pipeline.recompile(run, task, gateway):
+                    checks.append(check)
+                    tell(check)
+            except pipeline.NotEqual:
+                say(f"  {task:22} {dim('given up')}")
+        done = [check for check in checks if not check.difference]
         path = folder / "recompiled.py"
-        calls = pipeline.package(run, done, INPUTS, path)
+        calls = pipeline.package(run, done, {check.task: INPUTS[check.task] for check in done}, path)
         say(f"  {path.name:22} {dim('package'):31}   {click.style('equal', fg='green')} results of {calls} calls")
-    return failed[0]
+        refusal = ask_too_much(run, gateway)
+        say(f"  {TOO_MUCH:22} {dim('review'):31}   {click.style('denied', fg='red')}, and the run goes on")
+    return next((check for check in checks if check.difference), checks[0]), refusal
+
+
+def tell(check: pipeline.Check) -> None:
+    """One line about an answer."""
+    again = check.attempt > 1
+    stages = f"{'' if again else 'lift plan':9} write rebuild check"
+    if check.difference:
+        changed = [f"{line[0]} {line[1:].strip()}" for line in check.difference if line[0] in "-+"]
+        verdict = f"{click.style('not equal', fg='red')}  {changed[0]}, and {len(changed) - 1} more lines"
+    else:
+        verdict = f"{click.style('equal', fg='green')}, {check.instructions} instructions"
+    say(f"  {'' if again else check.task:22} {dim(stages)}   {verdict}")
+
+
+def ask_too_much(run: Run, gateway: dict[str, Any]) -> str:
+    """Asks for a model that the policy does not allow; returns what the client is told."""
+    try:
+        with run.stage("review").openai(**gateway) as client:
+            client.responses.create(model=TOO_MUCH, input="Is it well written?")
+    except openai.BadRequestError as error:
+        told = error.body["message"] if isinstance(error.body, dict) else str(error)
+        return f"{error.status_code}: {told.partition(' (')[0]}"
+    raise SystemExit(f"demo failed: {TOO_MUCH} has answered, and the policy does not allow it")
 
 
 def tamper(copy: Path, entry: Appended) -> str:

@@ -1,14 +1,15 @@
 """Recompile functions of the standard library from their bytecode, and record every step.
 
     lift      the function's bytecode becomes a listing                 artifact
-    plan      the model says how it will go about it                    prompt, response
-    write     the model writes source                                   prompt, response
+    plan      the model says how it will go about it                    request, response
+    write     the model writes source                                   request, response
     rebuild   that source, kept before anything is done with it         artifact
     check     it is compiled and its bytecode compared                  artifact
               not equal: write again, told the difference
     package   one module of all sources, tried beside the originals     artifacts
 
-A model is any function from a request of the Responses API to its response.
+The model is asked through a gateway of this process (`Run.openai`), which records requests and responses by itself
+and holds them to policy.
 """
 
 import dis
@@ -31,8 +32,6 @@ WRITE = "Write it: one function definition, no Markdown, nothing else."
 AGAIN = "The bytecode is not equal (- original, + yours). Write it again.\n\n{difference}"
 ATTEMPTS = 3
 
-Model = Callable[[dict[str, Any]], dict[str, Any]]
-
 
 class NotEqual(Exception):
     """The model did not arrive at the same bytecode."""
@@ -54,11 +53,12 @@ class Check(NamedTuple):
     recorded: Appended
 
 
-def recompile(run: Run, task: str, model: Model) -> Iterator[Check]:
+def recompile(run: Run, task: str, gateway: Mapping[str, Any]) -> Iterator[Check]:
     """Recompiles one function; the last check is the one that is equal.
 
     Args:
         task: its qualified name, such as `textwrap.indent`.
+        gateway: what `Run.openai` is told: `upstream`, `key`, `policies`.
 
     Raises:
         NotEqual: it was not equal after the last attempt.
@@ -67,12 +67,11 @@ def recompile(run: Run, task: str, model: Model) -> Iterator[Check]:
     listing = bytecode.listing(original)
     run.stage("lift", task=task).artifact(listing, name=f"{original.name}.dis", media_type="text/plain")
 
-    talk = [{"role": "user", "content": PLAN.format(task=task, listing=listing)}]
-    talk += ask(run, model, "plan", task, talk, effort="high")
-    talk.append({"role": "user", "content": WRITE})
+    talk: list[Any] = []
+    ask(run.stage("plan", task=task), gateway, talk, PLAN.format(task=task, listing=listing))
+    prompt = WRITE
     for attempt in range(1, ATTEMPTS + 1):
-        answer = ask(run, model, "write", task, talk)
-        source = answer[0]["content"]
+        source = ask(run.stage("write", task=task), gateway, talk, prompt)
         run.stage("rebuild", task=task).artifact(source, name=f"{original.name}.py", media_type="text/x-python")
         try:
             difference = bytecode.difference(original, bytecode.build(source))
@@ -83,27 +82,17 @@ def recompile(run: Run, task: str, model: Model) -> Iterator[Check]:
         yield Check(task, attempt, source, bytecode.size(original.code), difference, recorded)
         if not difference:
             return
-        talk += [*answer, {"role": "user", "content": AGAIN.format(difference="\n".join(difference))}]
+        prompt = AGAIN.format(difference="\n".join(difference))
     raise NotEqual(task)
 
 
-def ask(
-    run: Run, model: Model, stage: str, task: str, talk: list[dict[str, str]], effort: str = "medium"
-) -> list[dict[str, str]]:
-    """Puts the conversation to the model. Question and answer are durable before the answer is used."""
-    request = {
-        "model": MODEL,
-        "instructions": INSTRUCTIONS,
-        "reasoning": {"effort": effort},
-        "metadata": {"stage": stage, "task": task},
-        "input": talk,
-    }
-    at = run.stage(stage, task=task)
-    asked = at.prompt(request, model=MODEL)
-    response = model(request)
-    at.response(response, to=asked)
-    parts = [part for item in response["output"] if item["type"] == "message" for part in item["content"]]
-    return [{"role": "assistant", "content": "".join(part["text"] for part in parts)}]
+def ask(at: Run, gateway: Mapping[str, Any], talk: list[Any], prompt: str) -> str:
+    """Goes on with a conversation. Question and answer are durable before the answer is here."""
+    talk.append({"role": "user", "content": prompt})
+    with at.openai(**gateway) as client:
+        response = client.responses.create(model=MODEL, instructions=INSTRUCTIONS, input=talk)
+    talk += response.output
+    return response.output_text
 
 
 def package(run: Run, checks: Sequence[Check], inputs: Mapping[str, Sequence[tuple[Any, ...]]], path: Path) -> int:

@@ -461,8 +461,13 @@ class _Audit:
         ended = history.ended or {}
         erased = sum("erased" in how for how in ended.values())
         report.runs = len(history.runs) + len(ended)
-        if history.runs:
-            report.remarks.insert(0, f"{_count(len(history.runs), 'run')} not finished")
+        growing = sum(not run.finished for run in history.runs.values())
+        if growing:
+            report.remarks.insert(0, f"{_count(growing, 'run')} not finished")
+        calls = sum(len(run.calls.open) for run in history.runs.values())
+        if calls:
+            held = sum(run.calls.held for run in history.runs.values()) / 1e6
+            report.remarks.append(f"{_count(calls, 'model request')} without a response; {held:,.2f} USD stay reserved")
         if erased:
             report.remarks.insert(0, f"{_count(erased, 'run')} erased")
         for author, _, until in self.state.trusted().authors:

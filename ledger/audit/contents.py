@@ -18,9 +18,12 @@ from ledger.state import Recorded, read
 from schemas.entries import (
     Approval,
     Content,
+    Decided,
     Disclosure,
     KeysChanged,
     Known,
+    ModelRequest,
+    ModelResponse,
     RunStarted,
     Uninterpreted,
 )
@@ -245,6 +248,9 @@ class Opener:
                 raise _Elsewhere
             else:
                 self.blobs.check(entry.content, entry.digest)
+            for text in _sealed_beside(entry):
+                for _ in self._pieces(inside, text):
+                    pass
         elif isinstance(entry, Disclosure):
             for _ in self._pieces(inside, entry.content):
                 pass
@@ -287,6 +293,18 @@ class Opener:
     def _commitment(self, id: bytes, commitment: str) -> None:
         if self.keyring.open(id).commitment != commitment:
             raise NotSound(f"data key {id.hex()} is another than its entry commits to", step=10)
+
+
+def _sealed_beside(entry: Content) -> Iterator[str]:
+    """What an entry refers to beside content and detail."""
+    others = []
+    if isinstance(entry, ModelRequest):
+        others.append(entry.envelope)
+    elif isinstance(entry, ModelResponse):
+        others.append(entry.chunks)
+    elif isinstance(entry, Decided):
+        others.append(entry.request)
+    return filter(None, others)
 
 
 _openers: dict[tuple[str, str, str], Opener] = {}

@@ -1,7 +1,7 @@
 """`ledger log`: runs, or the steps of one run."""
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -72,13 +72,19 @@ def _runs(log: "Log", since: datetime | None, as_json: bool) -> None:
                 voice.moment(r.started),
                 voice.plain(r.name) or "-",
                 click.style(r.status, fg=_COLOURS.get(r.status)),
-                voice.count(r.prompts, "prompt"),
+                _asked(r),
                 voice.count(r.artifacts, "artifact"),
                 voice.plain(r.made),
             ]
             for r in runs
         ]
     )
+
+
+def _asked(run: "RunInfo") -> str:
+    if not run.calls:
+        return voice.count(run.prompts, "prompt")
+    return f"{voice.count(run.calls, 'call')}  ${run.cost / 1_000_000:,.2f}"
 
 
 def _steps(log: "Log", info: "RunInfo", wanted: dict[str, str], as_json: bool) -> None:
@@ -97,17 +103,13 @@ def _steps(log: "Log", info: "RunInfo", wanted: dict[str, str], as_json: bool) -
     rows = []
     for line in steps:
         where = "/".join(voice.plain(str(line[k])) for k in ("stage", "lane", "task") if line.get(k))
-        about = "  ".join(
-            voice.plain(str(line[k])) for k in ("name", "model", "status", "reason", "approver") if line.get(k)
-        )
-        about += f"answers {voice.plain(str(line['to']))}" if line.get("to") else ""
         rows.append(
             [
                 str(line.get("step", "")),
                 voice.moment(line.get("time")),
                 _kind(voice.plain(str(line["kind"]))),
                 where,
-                about,
+                _about(line),
                 voice.dim(str(line["index"])),
             ]
         )
@@ -123,8 +125,31 @@ def _steps(log: "Log", info: "RunInfo", wanted: dict[str, str], as_json: bool) -
         voice.say(f"erased by entry {erased:,}: what it held can't be read any more")
 
 
+def _about(line: dict[str, Any]) -> str:
+    """What tells a step from others of its kind: names, how it ended, what it cost."""
+    said = {name: voice.plain(str(value)) for name, value in line.items() if value}
+    kind = said.get("kind")
+    if kind == "routing" and "asked" in said:
+        said["model"] = f"{said['asked']} → {said.get('model', '')}"
+    if said.get("effect") in ("deny", "require_approval"):
+        rules = line.get("rules")
+        said["effect"] += f" by {', '.join(map(voice.plain, map(str, rules)))}" if isinstance(rules, list) else ""
+    if line.get("verdict") != "invalid":
+        said.pop("verdict", None)
+    cost = line.get("cost")
+    if type(cost) is int and 0 <= cost < 2**53:
+        said["cost"] = f"${cost / 1_000_000:,.4f}"
+    if "to" in said:
+        said["to"] = f"{'answers' if kind in ('response', 'model.response') else 'of'} {said['to']}"
+    return "  ".join(said[name] for name in _TELLING if name in said)
+
+
+_TELLING = ("name", "policy", "model", "effect", "rule", "status", "verdict", "cost", "reason", "approver", "to")
+
+
 def _kind(kind: str) -> str:
-    colours = {"prompt": "blue", "response": "cyan", "artifact": "green", "approval": "magenta"}
+    colours = {"prompt": "blue", "response": "cyan", "artifact": "green", "approval": "magenta", "violation": "red"}
+    colours |= {"model.request": "blue", "model.response": "cyan"}
     return click.style(kind, fg=colours.get(kind))
 
 

@@ -11,6 +11,9 @@ import click
 # verb: (group of the help, what it does)
 VERBS = {
     "init": ("record", "make a ledger and its keys"),
+    "record": ("record", "run a command, and record its model requests"),
+    "gateway": ("record", "serve the only door for model requests"),
+    "token": ("record", "print a client's key for one run"),
     "start": ("record", "start a run and print its id"),
     "append": ("record", "append a prompt, response, artifact or approval"),
     "finish": ("record", "finish a run"),
@@ -23,7 +26,12 @@ VERBS = {
     "verify": ("prove", "check that nothing was changed, reordered or removed"),
     "receipt": ("prove", "write an offline proof of one entry"),
     "disclose": ("prove", "hand out one content, with its proof"),
+    "policy": ("govern", "check policies, and show those that come with it"),
+    "schema": ("govern", "register JSON Schemas that answers must meet"),
     "keys": ("govern", "show keys and readers; change them"),
+    "budget": ("govern", "show what a run has spent; free what is stuck"),
+    "pause": ("govern", "let no model request of a run pass"),
+    "resume": ("govern", "let a paused run go on"),
     "erase": ("govern", "make the contents of a run unreadable"),
     "doctor": ("govern", "look after disks, permissions and what is derived"),
 }
@@ -81,8 +89,7 @@ class Verbs(click.Group):
         with formatter.section("environment"):
             formatter.write_dl(list(ENVIRONMENT.items()))
         with formatter.section("first steps"):
-            formatter.write_text("ledger init; export LEDGER_RUN=$(ledger start demo)")
-            formatter.write_text("echo hi | ledger append prompt -; ledger verify")
+            formatter.write_text("ledger init; ledger record -- COMMAND; ledger log; ledger verify")
 
 
 @click.command(
@@ -91,7 +98,7 @@ class Verbs(click.Group):
 )
 @click.version_option(package_name="agent-ledger", prog_name="ledger", message="%(prog)s %(version)s (agent-ledger)")
 def commands() -> None:
-    """The flight recorder and gatekeeper for pipelines in which language models act."""
+    """The flight recorder and gatekeeper for pipelines of language models."""
 
 
 def main() -> NoReturn:

@@ -67,10 +67,10 @@ def _others(log: base.Log) -> str:
 
 def _say_if_ended(log: base.Log, text: str) -> None:
     """Raises where the name fits a run that has ended; only asked where no open one fits."""
-    open_runs = log.chain.state.history.runs
+    history = log.chain.state.history
     for recorded in log.entries():
         entry = recorded.entry
-        if not isinstance(entry, RunStarted) or entry.run in open_runs:
+        if not isinstance(entry, RunStarted) or history.find(entry.run) is not None:
             continue
         if (len(text) >= 4 and text in entry.run) or log.detail(entry.detail).name == text:
             raise RunClosed(f"run {entry.run[-8:]} has finished or was erased", hint="start a new one: ledger start")
@@ -81,7 +81,7 @@ def _open_infos(log: base.Log) -> list[RunInfo]:
     log.catch_up_places()
     for id, run in log.chain.state.history.runs.items():
         entry = log.entry(run.started).entry
-        if isinstance(entry, RunStarted):
+        if isinstance(entry, RunStarted) and not run.finished:
             name = log.detail(entry.detail).name
             found.append(RunInfo(id, run.started, entry.time, name=name))
     return sorted(found, key=lambda run: -run.index)

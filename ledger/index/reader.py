@@ -34,14 +34,28 @@ VIEWS = {
              ELSE coalesce(max(status) FILTER (kind = 'run.finished'), 'open') END AS status,
         max(step) AS steps, count(*) FILTER (kind = 'prompt') AS prompts,
         count(*) FILTER (kind = 'response') AS responses, count(*) FILTER (kind = 'artifact') AS artifacts,
+        count(*) FILTER (kind = 'model.request') AS calls, sum(cost)::BIGINT AS cost,
+        count(*) FILTER (kind = 'decision' AND effect <> 'allow') AS denied,
         arg_min(detail, "index") FILTER (kind = 'run.started') AS detail,
         coalesce(arg_max(detail, "index") FILTER (kind = 'artifact'), '') AS made
         FROM entries_in_packs WHERE run <> '' GROUP BY run""",
     "calls": """SELECT p.run, p.step, p.stage, p.lane, p.task, p.model, p."index" AS prompt, r."index" AS response,
-        p.content AS asked, r.content AS answered, p.time AS started, r.time AS ended
-        FROM entries_in_packs p LEFT JOIN entries_in_packs r ON r."to" = p."index" AND r.kind = 'response'
-        WHERE p.kind = 'prompt'""",
+        p.content AS asked, r.content AS answered, p.time AS started, r.time AS ended,
+        coalesce(r.status, '') AS status, coalesce(r.verdict, '') AS verdict, r.http, r.input, r.cached, r.output,
+        r.reasoning, r.cost, r.latency, p.attempt
+        FROM entries_in_packs p LEFT JOIN entries_in_packs r ON r."to" = p."index" AND r.run = p.run
+        AND r.kind = CASE p.kind WHEN 'prompt' THEN 'response' ELSE 'model.response' END
+        WHERE p.kind IN ('prompt', 'model.request')""",
     "blobs": "SELECT 'artifact://' || lower(hex(cid)) AS address, pack, size, outside FROM blobs_in_packs",
+    "decisions": """SELECT "index", time, run, step, stage, lane, task, action, effect FROM entries_in_packs
+        WHERE kind = 'decision'""",
+    "violations": """SELECT "index", time, run, step, stage, lane, task, rule, "to" FROM entries_in_packs
+        WHERE kind = 'violation'""",
+    "costs": """SELECT run, stage, lane, task, model, count(*) AS calls, sum(cost)::BIGINT AS cost,
+        sum(input)::BIGINT AS input, sum(output)::BIGINT AS output FROM calls WHERE prompt IN
+        (SELECT "index" FROM entries_in_packs WHERE kind = 'model.request') GROUP BY ALL""",
+    "retries": """SELECT run, lane, task, max(attempt) - 1 AS retries FROM entries_in_packs
+        WHERE kind = 'model.request' GROUP BY ALL""",
     "approvals": "SELECT \"index\", time, run, step, request FROM entries_in_packs WHERE kind = 'approval'",
 }
 """The views of `ledger query`."""
@@ -57,7 +71,7 @@ class Log(log.Log):
         self._asking = 0
 
     def query(self, sql: str) -> "pa.Table":
-        """Asks the index: one SELECT over the views `entries runs calls blobs approvals`.
+        """Asks the index: one SELECT over the views of `VIEWS`.
 
         Raises:
             UsageError: it is no SELECT, or DuckDB refuses it.
@@ -89,6 +103,7 @@ class Log(log.Log):
             if since is None or row["started"] >= since:
                 row["id"] = row.pop("run")
                 row["detail"] = row["detail"] or ""
+                row["cost"] = row["cost"] or 0
                 found.append(RunInfo(**row, name=self.detail(row["detail"]).name))
         return found
 

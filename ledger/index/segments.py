@@ -21,13 +21,13 @@ import pyarrow.parquet as pq
 from blake3 import blake3
 
 from ledger.chain import Chain
-from schemas.entries import KINDS, Known, Uninterpreted, decode
+from schemas.entries import KINDS, Uninterpreted, decode
 from schemas.errors import NotSound, StorageFailed
 from store import pack
 from store.durable import make_folders, storage_errors
 from store.places import private, remove_old
 
-VERSION = 2
+VERSION = 3
 _ROWS = 200_000
 _SMALL = 12
 _PACKS = 256
@@ -36,26 +36,57 @@ _PACKS = 256
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
-class Row(msgspec.Struct, gc=False):
-    """The columns of an entry of another version; empty where it has no such member, or one of another type."""
-
+class _Place(msgspec.Struct, gc=False):
     kind: str
     time: Any = None
     run: str = ""
     step: Int64 = 0
-    stage: str = ""
-    lane: str = ""
-    task: str = ""
     imported: bool = False
-    content: str = ""
-    digest: str = ""
-    detail: str = ""
-    model: str = ""
-    to: Int64 = 0
-    status: str = ""
-    request: str = ""
-    of: str = ""
 
+
+_TEXTS = [
+    "stage",
+    "lane",
+    "task",
+    "content",
+    "digest",
+    "detail",
+    "model",
+    "status",
+    "request",
+    "of",
+    "action",
+    "effect",
+    "policy",
+    "schema",
+    "rule",
+    "asked",
+    "reason",
+    "verdict",
+]
+_NUMBERS = [
+    "to",
+    "decision",
+    "continues",
+    "attempt",
+    "http",
+    "input",
+    "cached",
+    "output",
+    "reasoning",
+    "cost",
+    "reserved",
+    "cap",
+    "latency",
+]
+
+Row: Any = msgspec.defstruct(
+    "Row",
+    [*((name, str, "") for name in _TEXTS), *((name, Int64, 0) for name in _NUMBERS)],
+    bases=(_Place,),
+    gc=False,
+)
+"""The columns of an entry of another version; empty where it has no such member, or one of another type."""
 
 _decoder = msgspec.json.Decoder(Row)
 _TAGS = {type: kind for kind, type in KINDS.items()}
@@ -67,19 +98,18 @@ ENTRIES = pa.schema(
         ("pack", pa.int64()),
         ("kind", pa.string()),
         ("time", pa.timestamp("us", "UTC")),
-        *((name, pa.string()) for name in ("run",)),
+        ("run", pa.string()),
         ("step", pa.int64()),
-        *((name, pa.string()) for name in ("stage", "lane", "task")),
         ("imported", pa.bool_()),
-        *((name, pa.string()) for name in ("content", "digest", "detail", "model")),
-        ("to", pa.int64()),
-        *((name, pa.string()) for name in ("status", "request", "of")),
+        *((name, pa.string()) for name in _TEXTS),
+        *((name, pa.int64()) for name in _NUMBERS),
     ]
 )
 BLOBS = pa.schema([("cid", pa.binary(32)), ("pack", pa.int64()), ("size", pa.int64()), ("outside", pa.bool_())])
 
 
-_REPEATED = {"entries": ["kind", "run", "stage", "lane", "task", "model", "status", "of"], "blobs": False}
+_ONCE = ("content", "digest", "detail", "request")
+_REPEATED = {"entries": ["kind", "run", *(name for name in _TEXTS if name not in _ONCE)], "blobs": False}
 """Columns that are worth a dictionary; looking for repetition in digests costs more than it saves."""
 
 _NAME = re.compile(r"(entries|blobs)-([0-9]{10})-([0-9]{10})-([0-9a-f]{64})-([0-9a-f]{32})\.parquet")
@@ -287,16 +317,18 @@ def _entries(lines: list[bytes], indexes: list[int], numbers: list[int]) -> pa.T
         elif field.name == "time":
             columns.append(pa.array([row.time for row in rows], field.type))
         else:
-            columns.append(_column(_values(rows, types, field.name), field.type))
+            columns.append(_member(rows, types, field.name, field.type))
     return pa.table(columns, schema=ENTRIES)
 
 
-def _values(rows: list[Any], types: set[type[msgspec.Struct]], name: str) -> list[Any]:
-    having = [type for type in types if name in type.__struct_fields__]
-    if len(having) == len(types):
-        return list(map(attrgetter(name), rows))
+def _member(rows: list[Any], types: set[type[msgspec.Struct]], name: str, type: pa.DataType) -> pa.Array:
+    having = [kind for kind in types if name in kind.__struct_fields__]
     empty = _EMPTY[name]
-    return [getattr(row, name, empty) for row in rows] if having else [empty] * len(rows)
+    if not having:
+        return pa.repeat(pa.scalar(empty, type), len(rows))
+    if len(having) == len(types):
+        return _column(list(map(attrgetter(name), rows)), type)
+    return _column([getattr(row, name, empty) for row in rows], type)
 
 
 def _column(values: Sequence[Any], type: pa.DataType) -> pa.Array:
@@ -306,7 +338,7 @@ def _column(values: Sequence[Any], type: pa.DataType) -> pa.Array:
     return pa.array(values, type)
 
 
-def _row(line: bytes) -> Known | Row:
+def _row(line: bytes) -> Any:
     """An entry; what is of another version, or malformed, as far as its members fit the columns."""
     try:
         entry = decode(line)

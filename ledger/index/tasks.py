@@ -65,7 +65,7 @@ class Run:
 
     def __init__(
         self,
-        committing: "_Committing",
+        committing: "Committing",
         id: str,
         stage: str = "",
         lane: str = "",
@@ -122,7 +122,7 @@ class Run:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.id not in self._committing.writer.chain.state.history.runs:
+        if self._committing.writer.chain.state.history.find(self.id) is None:
             return
         if error is None:
             await self.finish()
@@ -134,7 +134,7 @@ class Run:
             error.add_note(f"run {self.id} could not be finished: {finishing.what}")
 
 
-class _Committing:
+class Committing:
     """Hands drafts to the committer and waits without a thread for each."""
 
     def __init__(self, writer: Writer) -> None:
@@ -169,7 +169,7 @@ class Log:
 
     def __init__(self, log: reader.Log) -> None:
         self.sync = log
-        self._committing = _Committing(log.writer)
+        self._committing = Committing(log.writer)
 
     def run(
         self, name: str = "", *, stage: str = "", lane: str = "", task: str = "", imported: bool = False

@@ -1,0 +1,56 @@
+"""`ledger gateway`: the only door for model requests."""
+
+import signal
+
+import click
+
+from ledger.cli import voice
+
+
+@click.command("gateway")
+@click.option(
+    "--listen", default="127.0.0.1:8377", show_default=True, metavar="HOST:PORT", help="Or unix:PATH; port 0 is any."
+)
+@click.option("--upstream", metavar="URL", help="Where requests go [default: https://api.openai.com/v1].")
+@click.option(
+    "--policy", "policies", multiple=True, metavar="P", help="A policy's file, or a shipped one [default: local]."
+)
+@click.option("--key", metavar="URI", help="The real API key [default: env:OPENAI_API_KEY].")
+@click.option("--secret", "values", multiple=True, metavar="URI", help="A value that must never leave.")
+@click.option("--certificate", default="", metavar="FILE", help="For TLS; needed when not on loopback.")
+@click.option("--private", default="", metavar="FILE", help="Its private key.")
+@voice.ledger_option
+def command(
+    listen: str,
+    upstream: str | None,
+    policies: tuple[str, ...],
+    key: str | None,
+    values: tuple[str, ...],
+    certificate: str,
+    private: str,
+    where: str | None,
+) -> None:
+    """Serve the OpenAI Responses API: every request is recorded, held to policy, and answered by what UPSTREAM says.
+
+    Clients use the printed base URL, and a token of `ledger token` as their API key.
+
+    \b
+    examples:
+      ledger gateway
+      ledger gateway --policy nightly.toml --listen 127.0.0.1:9000
+    """
+    from ledger.gateway import server
+    from ledger.index.reader import Log
+
+    settings = server.Settings(
+        upstream or server.UPSTREAM, key or server.KEY, policies or ("local",), values, certificate, private
+    )
+    server.check_transport(listen, settings)
+    server.check(settings)
+    with Log.open(where) as log:
+        listener = server.listen(listen)
+        made = server.Server(log, settings, listener)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: made.stop())
+        voice.say(f"upstream  {settings.upstream}   policy {', '.join(settings.policies)}   key {settings.key}")
+        server.run(made, lambda: voice.out(made.url))

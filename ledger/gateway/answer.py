@@ -1,0 +1,194 @@
+"""An answer as it comes: its events or its object, what it says that a client would act on, what it cost."""
+
+from typing import Any
+
+import msgspec
+
+from ledger.gateway import wire
+from ledger.gateway.wire import Event
+
+LONGEST = 64 << 20
+"""Bytes of an answer; a longer one is cut off and fails."""
+
+_CALLS = ("function_call", "custom_tool_call", "local_shell_call", "shell_call", "apply_patch_call", "computer_call")
+_ENDS = {
+    "response.completed": "completed",
+    "response.incomplete": "incomplete",
+    "response.failed": "failed",
+    "error": "failed",
+}
+
+
+def is_call(item: Any) -> bool:
+    """Whether an item of an output is one that a client executes."""
+    kind = item.get("type") if isinstance(item, dict) else None
+    return isinstance(kind, str) and (kind in _CALLS or (kind.endswith("_call") and kind not in _HOSTED))
+
+
+_HOSTED = frozenset(
+    ("web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "mcp_call")
+)
+"""Calls that the other side executes itself."""
+
+
+_SPOKEN = {"response.function_call_arguments": "arguments", "response.custom_tool_call_input": "input"}
+
+
+class Answered:
+    """What has come so far.
+
+    Attributes:
+        raw: the chunks, with the milliseconds since the request left.
+        length: bytes in all.
+        response: the response object, as far as it is known.
+        items: items of its output that are done.
+        status: as in `model.response`; empty while it goes on.
+        sequence: number of the last event.
+        fault: what is wrong with it as an answer; empty for none.
+    """
+
+    def __init__(self, streamed: bool) -> None:
+        self.streamed = streamed
+        self.raw: list[tuple[int, bytes]] = []
+        self.length = 0
+        self.response: dict[str, Any] = {}
+        self.items: list[dict[str, Any]] = []
+        self.status = ""
+        self.sequence = -1
+        self.fault = ""
+        self._events = wire.Events()
+        self._said: dict[tuple[Any, str], str] = {}
+
+    def take(self, chunk: bytes, milliseconds: int) -> list[Event]:
+        """Takes in a chunk; returns the events that it completes. Nothing more is made of it after a fault."""
+        self.raw.append((milliseconds, chunk))
+        self.length += len(chunk)
+        if self.length > LONGEST:
+            self._wrong(f"an answer of over {LONGEST >> 20} MiB")
+        if not self.streamed or self.fault:
+            return []
+        found = []
+        try:
+            for event in self._events.feed(chunk):
+                self._see(event)
+                found.append(event)
+        except wire.Malformed as error:
+            self._wrong(str(error))
+        return found
+
+    def end(self) -> None:
+        """It came whole, as far as the connection tells."""
+        if self.streamed:
+            if not self.status and not self.fault:
+                self.status = "cut_off"
+            elif self._events.rest.strip() and not self.fault:
+                self._wrong("the stream ends in the middle of an event")
+            return
+        try:
+            found = msgspec.json.decode(self.content)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            self._wrong("the answer is no JSON")
+            return
+        if not isinstance(found, dict) or found.get("object") != "response":
+            self._wrong("the answer is no response object")
+            return
+        self._final(found)
+        status = found.get("status")
+        self.status = status if status in ("completed", "incomplete", "failed") else "malformed"
+
+    @property
+    def content(self) -> bytes:
+        """All bytes that came."""
+        return b"".join(chunk for _, chunk in self.raw)
+
+    @property
+    def text(self) -> str:
+        """What it says, without reasoning and calls."""
+        parts = []
+        for item in self.items:
+            if item.get("type") == "message":
+                for part in item.get("content") or []:
+                    if isinstance(part, dict) and part.get("type") == "output_text":
+                        parts.append(str(part.get("text") or ""))
+        return "".join(parts)
+
+    @property
+    def calls(self) -> list[dict[str, Any]]:
+        """Items that a client would execute."""
+        return [item for item in self.items if is_call(item)]
+
+    def tokens(self) -> tuple[int, int, int, int, int] | None:
+        """Input, cached, output, reasoning and cache-written tokens; None where it does not say."""
+        usage = self.response.get("usage")
+        if not isinstance(usage, dict):
+            return None
+        inner = [usage.get("input_tokens_details"), usage.get("output_tokens_details")]
+        cached, reasoning = (part if isinstance(part, dict) else {} for part in inner)
+        found = (
+            usage.get("input_tokens"),
+            cached.get("cached_tokens") or 0,
+            usage.get("output_tokens"),
+            reasoning.get("reasoning_tokens") or 0,
+            cached.get("cache_write_tokens") or 0,
+        )
+        if any(type(number) is not int or not 0 <= number < 2**40 for number in found):
+            return None
+        return found  # type: ignore[return-value]
+
+    def _see(self, event: Event) -> None:
+        data = event.data
+        if data is None:
+            return
+        number = data.get("sequence_number")
+        if type(number) is int:
+            if number <= self.sequence:
+                raise wire.Malformed("sequence numbers of a stream do not rise")
+            self.sequence = number
+        self._hear(event.type, data)
+        if event.type == "response.output_item.done" and isinstance(data.get("item"), dict):
+            self._check_said(data["item"])
+            self.items.append(data["item"])
+        if isinstance(data.get("response"), dict):
+            self.response = data["response"]
+            if event.type not in _ENDS and any(map(is_call, self.response.get("output") or ())):
+                raise wire.Malformed("a call stands in a stream before its own event")
+        if event.type in _ENDS:
+            self.status = _ENDS[event.type]
+            if self.response.get("output"):
+                self._compare(self.response["output"])
+
+    def _hear(self, kind: str, data: dict[str, Any]) -> None:
+        """Keeps what events say of a call's arguments: clients may put them together from these."""
+        for prefix, member in _SPOKEN.items():
+            said, item = self._said, data.get("item_id")
+            if kind == f"{prefix}.delta":
+                said[item, "delta"] = said.get((item, "delta"), "") + str(data.get("delta") or "")
+            elif kind == f"{prefix}.done":
+                said[item, "done"] = str(data.get(member) or "")
+
+    def _check_said(self, item: dict[str, Any]) -> None:
+        """A call must be the same in all its events."""
+        whole = item.get("arguments", item.get("input"))
+        for what in ("delta", "done"):
+            if is_call(item) and self._said.get((item.get("id"), what), whole) != whole:
+                raise wire.Malformed("the events of a call contradict one another")
+
+    def _final(self, response: dict[str, Any]) -> None:
+        self.response = response
+        output = response.get("output")
+        if not isinstance(output, list) or any(not isinstance(item, dict) for item in output):
+            self._wrong("the response has no output")
+            return
+        self.items = output
+
+    def _compare(self, output: Any) -> None:
+        """The last event must not hold calls that no event before it did: clients read either."""
+        if not isinstance(output, list):
+            raise wire.Malformed("the output of a response is no list")
+        done = [item for item in self.items if is_call(item)]
+        if [item for item in output if is_call(item)] != done:
+            raise wire.Malformed("the end of a stream holds other calls than its events")
+
+    def _wrong(self, what: str) -> None:
+        self.fault = self.fault or what
+        self.status = "malformed"

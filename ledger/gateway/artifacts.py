@@ -1,0 +1,59 @@
+"""Contents of the ledger in the place of their addresses."""
+
+import base64
+from collections.abc import Callable
+from typing import Any
+
+from ledger.gateway.body import Body
+from ledger.gateway.stopped import Stopped
+from schemas.errors import Erased, Malformed, Missing, NotFound, NotSound
+
+Read = Callable[[str], bytes]
+"""The content of an address, as `Log.read` gives it."""
+
+_MEMBERS = ("text", "file_data", "image_url")
+
+
+def resolve(body: Body, addresses: tuple[str, ...], read: Read) -> None:
+    """Adds the contents of an envelope's artifacts to the input, and replaces addresses that stand in it.
+
+    Raises:
+        Stopped: one can't be read, or is no text where a text must stand.
+    """
+    found = [{"type": "input_text", "text": _content(address, read, data=False)} for address in addresses]
+    if found:
+        body.set("input", [*body.items, {"role": "user", "content": found}], "input_artifacts")
+    if b"artifact://" in body.came:
+        value, count = _resolved(body.value["input"], read)
+        if count:
+            body.set("input", value, "artifacts")
+
+
+def _content(address: str, read: Read, *, data: bool) -> str:
+    try:
+        content = read(address)
+        if data:
+            return f"data:application/octet-stream;base64,{base64.b64encode(content).decode()}"
+        return content.decode()
+    except UnicodeDecodeError:
+        what = f"{address} is no text"
+    except (Malformed, Missing, Erased, NotFound, NotSound) as error:
+        what = f"an artifact can't be read: {error.what}"
+    raise Stopped(what, code="artifact_unreadable", param="input")
+
+
+def _resolved(value: Any, read: Read) -> tuple[Any, int]:
+    """The value with contents in the place of addresses, and how many there were."""
+    if isinstance(value, list):
+        pairs = [_resolved(item, read) for item in value]
+        return [item for item, _ in pairs], sum(count for _, count in pairs)
+    if not isinstance(value, dict):
+        return value, 0
+    found, total = {}, 0
+    for name, inner in value.items():
+        if name in _MEMBERS and isinstance(inner, str) and inner.startswith("artifact://"):
+            found[name], count = _content(inner, read, data=name != "text"), 1
+        else:
+            found[name], count = _resolved(inner, read)
+        total += count
+    return found, total

@@ -1,0 +1,56 @@
+"""What a request is bound to: by its token, and by what it says itself, which may only narrow that."""
+
+from typing import NamedTuple
+
+from ledger.gateway.body import Body, Refused
+from ledger.gateway.door import Door
+from ledger.gateway.records import Place
+from ledger.gateway.tokens import Token
+from schemas.envelope import TaskScope, read_scope
+from schemas.errors import Malformed
+from schemas.policy import Policy
+
+
+class Bound(NamedTuple):
+    """What a call is bound to: by its token, and what its request narrows."""
+
+    place: Place
+    scope: TaskScope | None
+    policies: list[Policy]
+
+
+def bind(door: Door, token: Token, headers: dict[str, str], body: Body) -> Bound:
+    """1 and 2: what a request says narrows what its token binds.
+
+    Raises:
+        Refused: it says something else than its token.
+    """
+    metadata = body.value.get("metadata") or {}
+    said: dict[str, str] = {}
+    for name in ("stage", "lane", "task", "task-scope"):
+        value = headers.get(f"x-ledger-{name}") or metadata.get(f"ledger.{name}") or ""
+        if not isinstance(value, str) or len(value) > 1000:
+            raise Refused(f"{name} is no text, or too long", f"metadata.ledger.{name}")
+        said[name] = value
+    if any(name.startswith("ledger.") for name in metadata):
+        rest = {name: value for name, value in metadata.items() if not name.startswith("ledger.")}
+        body.set("metadata", rest, "metadata") if rest else body.remove("metadata", "metadata")
+    place = Place(token.run, *(_narrowed(name, getattr(token, name), said[name]) for name in ("stage", "lane", "task")))
+    scope = token.scope
+    if said["task-scope"]:
+        try:
+            asked = read_scope(said["task-scope"])
+        except Malformed as error:
+            raise Refused(error.what, "task_scope", error.hint) from None
+        if scope is not None and not asked.within(scope):
+            raise Refused("task-scope is not within the token's", "task_scope", "a request may only narrow its token")
+        scope = asked
+    return Bound(place, scope, door.policies_for(token))
+
+
+def _narrowed(name: str, bound: str, said: str) -> str:
+    if bound and said and said != bound:
+        raise Refused(f"{name} {said[:60]!r} differs from the token's", name, "a request may only narrow its token")
+    if len(bound or said) > 200:
+        raise Refused(f"{name} is over 200 characters", name)
+    return bound or said

@@ -1,0 +1,105 @@
+"""What a call has released so far, for whoever listens: the client, or the same client who comes again."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from ledger.gateway import wire
+
+AHEAD = 4 << 20
+"""Bytes that may wait for a slow client before reading upstream waits too."""
+
+ALIVE_S = 15.0
+"""Seconds of silence after which a waiting stream gets a comment."""
+
+
+class Outlet:
+    """Bytes in order, kept until the call is forgotten.
+
+    Attributes:
+        http, headers: how the answer begins; http is 0 as long as that is open.
+        ended: nothing more comes.
+        delivered: somebody has taken all of it.
+        listeners: how many read.
+    """
+
+    def __init__(self) -> None:
+        self.http = 0
+        self.headers: dict[str, str] = {}
+        self.ended = False
+        self.delivered = False
+        self.listeners = 0
+        self._pieces: list[bytes] = []
+        self._length = 0
+        self._taken = 0
+        self._changed = asyncio.Event()
+
+    def begin(self, http: int, headers: dict[str, str]) -> None:
+        """Fixes status and headers, once."""
+        if not self.http:
+            self.http, self.headers = http, headers
+            self._tell()
+
+    async def put(self, data: bytes) -> None:
+        """Adds bytes; waits while a client that listens is too far behind."""
+        if not data:
+            return
+        self._pieces.append(data)
+        self._length += len(data)
+        self._tell()
+        while self.listeners and self._length - self._taken > AHEAD:
+            await self._wait()
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        self.ended = True
+        self._tell()
+
+    def _tell(self) -> None:
+        self._changed.set()
+
+    async def _wait(self, seconds: float | None = None) -> bool:
+        """Waits for a change; False where none came in time."""
+        self._changed.clear()
+        try:
+            await asyncio.wait_for(self._changed.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async def changed(self, seconds: float | None) -> bool:
+        """Waits for the next change, unless it has ended; False where none came in time."""
+        return self.ended or await self._wait(seconds)
+
+    async def begun(self, seconds: float | None) -> bool:
+        """Waits for the beginning; False where it is not there in time."""
+        while not self.http and not self.ended:
+            if not await self._wait(seconds):
+                return False
+        return True
+
+    @property
+    def content(self) -> bytes:
+        """All that was released."""
+        return b"".join(self._pieces)
+
+    async def read(self) -> AsyncIterator[bytes]:
+        """All of it from the beginning, as it comes, with comments while nothing does."""
+        self.listeners += 1
+        position = taken = 0
+        try:
+            while True:
+                while position < len(self._pieces):
+                    piece = self._pieces[position]
+                    position += 1
+                    yield piece
+                    taken += len(piece)
+                    self._taken = max(self._taken, taken)
+                    self._tell()
+                if self.ended:
+                    self.delivered = True
+                    return
+                if not await self._wait(ALIVE_S) and not self.ended:
+                    yield wire.COMMENT
+        finally:
+            self.listeners -= 1
+            self._tell()

@@ -1,0 +1,165 @@
+"""What the gateway writes down: decisions, requests, answers, violations, each as a draft for one commit."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from ledger.commit import Draft, Validate
+from ledger.drafts import Detail
+from ledger.gateway.answer import Answered
+from ledger.writer import Writer
+from policies.findings import Decision
+from policies.routing import Step
+from schemas.entries import (
+    Decided,
+    Known,
+    ModelRequest,
+    ModelResponse,
+    PolicyInForce,
+    Redaction,
+    Routing,
+    Violation,
+)
+from schemas.policy import Policy
+from store.blobs import Prepared
+from store.seal import DataKey
+
+MICRO = 1_000_000
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where in the pipeline a call belongs."""
+
+    run: str
+    stage: str = ""
+    lane: str = ""
+    task: str = ""
+
+
+class Records:
+    """Drafts of one call.
+
+    Args:
+        late: whether the run may have finished meanwhile.
+    """
+
+    def __init__(self, writer: Writer, place: Place, now: datetime, *, late: bool = False) -> None:
+        self._writer = writer
+        self._key: DataKey = writer.key(place.run, late=late)
+        self._common: dict[str, Any] = {"v": 1, "time": now, **msgspec.structs.asdict(place)}
+        self.entries: list[Known] = []
+        self.contents: list[Prepared] = []
+        self.links: dict[int, tuple[str, int]] = {}
+
+    def _seal(self, content: bytes, *, request: bool = False) -> Prepared:
+        prepared = self._writer.blobs.prepare(self._key, content, request=request)
+        self.contents.append(prepared)
+        return prepared
+
+    def _json(self, value: Any) -> str:
+        return self._seal(msgspec.json.encode(value)).address
+
+    def _content(self, prepared: Prepared) -> dict[str, Any]:
+        return {"content": prepared.address, "digest": prepared.digest}
+
+    def policies(self, policies: list[Policy]) -> None:
+        """The policies that decide from here on."""
+        for policy in policies:
+            found = self._content(self._seal(policy.encode()))
+            self.entries.append(PolicyInForce(**self._common, **found, policy=policy.policy_id, version=policy.version))
+
+    def decision(
+        self, action: str, decision: Decision, policies: list[Policy], question: Any, request: bytes | None = None
+    ) -> None:
+        """What policy says, and what it was asked; of a refusal, the request too."""
+        asked = {"question": question, "findings": decision.findings}
+        found = self._content(self._seal(msgspec.json.encode(asked)))
+        refused = self._seal(request, request=True).address if request is not None else ""
+        self.entries.append(
+            Decided(
+                **self._common,
+                **found,
+                action=action,
+                effect=decision.effect,
+                rules=sorted(set(decision.rules)),
+                policies=[policy.version for policy in policies],
+                request=refused,
+            )
+        )
+
+    def routing(self, steps: Iterable[Step]) -> None:
+        """Each step from the model that was asked for to the one that serves."""
+        for step in steps:
+            self.entries.append(Routing(**self._common, asked=step.asked, model=step.model, reason=step.reason))
+
+    def redaction(self, profile: str, version: str, counts: dict[str, int]) -> None:
+        """What was masked."""
+        if counts:
+            ordered = dict(sorted(counts.items()))
+            self.entries.append(Redaction(**self._common, profile=profile, version=version, counts=ordered))
+
+    def request(
+        self, body: bytes, *, model: str, key: str, continues: int, reserved: int, cap: int, envelope: dict[str, Any]
+    ) -> ModelRequest:
+        """The request that the decision before it allows; its attempt is counted at the commit."""
+        found = self._content(self._seal(body, request=True))
+        sealed = self._json(envelope)
+        decided = max(place for place, entry in enumerate(self.entries) if isinstance(entry, Decided))
+        self.links[len(self.entries)] = ("decision", decided)
+        entry = ModelRequest(
+            **self._common,
+            **found,
+            decision=0,
+            model=model,
+            key=key,
+            attempt=0,
+            envelope=sealed,
+            continues=continues,
+            reserved=reserved,
+            cap=cap,
+        )
+        self.entries.append(entry)
+        return entry
+
+    def response(
+        self, answer: Answered, *, to: int, http: int, verdict: str, why: str, cost: int, reserved: int, latency: int
+    ) -> None:
+        """How the call ended."""
+        found = self._content(self._seal(answer.content))
+        chunks = [[moment, len(chunk)] for moment, chunk in answer.raw]
+        detail = self._json(Detail(reason=why)) if why else ""
+        sizes: Any = answer.tokens() or (0, 0, 0, 0, 0)
+        self.entries.append(
+            ModelResponse(
+                **self._common,
+                **found,
+                detail=detail,
+                to=to,
+                status=answer.status,  # type: ignore[arg-type]
+                verdict=verdict,  # type: ignore[arg-type]
+                http=http,
+                input=sizes[0],
+                cached=sizes[1],
+                output=sizes[2],
+                reasoning=sizes[3],
+                cost=cost,
+                reserved=reserved,
+                latency=latency,
+                chunks=self._json(chunks) if len(chunks) > 1 else "",
+            )
+        )
+
+    def violation(self, rule: str, what: str) -> None:
+        """The entry before shows what policy forbids."""
+        detail = self._json(Detail(reason=what))
+        if self.entries:
+            self.links[len(self.entries)] = ("to", len(self.entries) - 1)
+        self.entries.append(Violation(**self._common, rule=rule, detail=detail))
+
+    def draft(self, validate: Validate | None = None) -> Draft:
+        """All of it, for one commit."""
+        draft = Draft(self.entries, self.contents, [""] * len(self.entries), validate)
+        draft.links = self.links
+        return draft

@@ -1,0 +1,222 @@
+"""Runs the gateway: uvicorn on a socket, the ledger open for as long as it serves."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ledger import homes
+from ledger.gateway.tokens import load_secret
+from ledger.gateway.upstream import check_url
+from ledger.index.reader import Log
+from ledger.log import system_clock
+from policies import prices
+from policies.shipped import names, shipped
+from schemas.errors import NotFound, UsageError
+from schemas.policy import Policy, read_policy
+from store import secrets
+
+UPSTREAM = "https://api.openai.com/v1"
+KEY = "env:OPENAI_API_KEY"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class Settings(NamedTuple):
+    """How a gateway is to run.
+
+    Attributes:
+        upstream: base URL.
+        key: URI of the real API key.
+        policies: names of shipped policies, or files.
+        secrets: URIs of values that must not leave.
+        certificate, private: files, for TLS.
+    """
+
+    upstream: str = UPSTREAM
+    key: str = KEY
+    policies: tuple[str, ...] = ("local",)
+    secrets: tuple[str, ...] = ()
+    certificate: str = ""
+    private: str = ""
+
+
+def load_policy(name: str) -> Policy:
+    """A shipped policy by its name, or one in a file.
+
+    Raises:
+        NotFound: there is none.
+        Malformed: the file holds none.
+    """
+    found = shipped(name)
+    if found is not None:
+        return found
+    try:
+        return read_policy(Path(name).read_bytes(), name)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound(f"no policy {name!r}", hint=f"a file, or one of: {', '.join(names())}") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{name}: can't be read: {type(error).__name__}", hint="check the path") from None
+
+
+def check(settings: Settings) -> None:
+    """Refuses now what would fail at the first request.
+
+    Raises:
+        LedgerError: a policy, the key or the upstream's URL can't be used.
+    """
+    check_url(settings.upstream)
+    # Loaded now, so that no request waits for it.
+    prices.snapshot()
+    for name in settings.policies:
+        load_policy(name)
+    secrets.load(settings.key)
+
+
+def listen(address: str) -> socket.socket:
+    """A listening socket at `HOST:PORT`, or `unix:PATH`.
+
+    Raises:
+        UsageError: nothing can listen there.
+    """
+    if address.startswith("unix:"):
+        made = socket.socket(socket.AF_UNIX)
+        path = Path(address[5:])
+        with suppress(FileNotFoundError):
+            path.unlink()
+        try:
+            made.bind(str(path))
+        except OSError as error:
+            raise UsageError(f"{address}: {(error.strerror or '').lower()}", hint="another path") from None
+        path.chmod(0o600)
+        made.listen(512)
+        return made
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]") or "127.0.0.1"
+    if not port.isdecimal() or int(port) > 65535:
+        raise UsageError(f"{address}: not HOST:PORT", hint="for example 127.0.0.1:8377")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((host, int(port)))
+    except OSError as error:
+        raise UsageError(f"{address}: {(error.strerror or '').lower()}", hint="another port, or 0 for any") from None
+    made.listen(512)
+    return made
+
+
+def check_transport(address: str, settings: Settings) -> None:
+    """Refuses to serve in clear where others may listen.
+
+    Raises:
+        UsageError: not on loopback, and without a certificate.
+    """
+    host = address.rpartition(":")[0].strip("[]")
+    if not address.startswith("unix:") and host not in ("", *_LOOPBACK) and not settings.certificate:
+        raise UsageError(
+            f"{address} is not loopback, and there is no certificate", hint="--certificate FILE --private FILE"
+        )
+
+
+class Server:
+    """A gateway that serves until it is told to stop.
+
+    Args:
+        log: open; closed by who opened it.
+        ready: told once it listens.
+    """
+
+    def __init__(
+        self, log: Log, settings: Settings, listener: socket.socket, now: Callable[[], datetime] = system_clock
+    ) -> None:
+        from ledger.gateway.app import application
+        from ledger.gateway.door import Door
+
+        self._listener = listener
+        shared = {name: found for name in names() if (found := shipped(name)) is not None}
+        own = [load_policy(name) for name in settings.policies]
+        named = shared | {policy.policy_id: policy for policy in own}
+        secret = load_secret(homes.keys(log.origin), os.urandom(32))
+        values = list(_values((settings.key, *settings.secrets)))
+
+        def key() -> str:
+            return secrets.load(settings.key)
+
+        def make() -> Door:
+            return Door(log, settings.upstream, key, own, named, secret, values, now)
+
+        self._make = make
+        self._application = application
+        options: dict[str, Any] = {}
+        if settings.certificate:
+            options = {"ssl_certfile": settings.certificate, "ssl_keyfile": settings.private or None}
+        self._options: dict[str, Any] = {
+            "log_config": None,
+            "access_log": False,
+            "lifespan": "off",
+            "server_header": False,
+            "timeout_graceful_shutdown": 10,
+            "timeout_keep_alive": 75,
+            "limit_concurrency": 2000,
+            **options,
+        }
+        self._server: Any = None
+
+    async def serve(self, ready: Callable[[], None] | None = None) -> None:
+        """Serves until `stop`."""
+        import uvicorn
+
+        door = self._make()
+        self._server = uvicorn.Server(uvicorn.Config(self._application(door), **self._options))
+        # Signals are the caller's business.
+        self._server.capture_signals = nullcontext
+        serving = asyncio.ensure_future(self._server.serve(sockets=[self._listener]))
+        while not self._server.started and not serving.done():
+            await asyncio.sleep(0.005)
+        if ready is not None and not serving.done():
+            ready()
+        try:
+            await serving
+        finally:
+            await door.close()
+
+    def stop(self) -> None:
+        """Takes no more requests, and ends when those under way have."""
+        if self._server is not None:
+            self._server.should_exit = True
+
+    @property
+    def url(self) -> str:
+        """Base URL for clients."""
+        name = self._listener.getsockname()
+        if isinstance(name, str):
+            return "http://localhost/v1"
+        host = f"[{name[0]}]" if ":" in name[0] else name[0]
+        scheme = "https" if "ssl_certfile" in self._options else "http"
+        return f"{scheme}://{host}:{name[1]}/v1"
+
+
+def _values(uris: Iterable[str]) -> Iterable[tuple[str, str]]:
+    """Secrets that are there; one that is not can't leave."""
+    from schemas.errors import KeyUnusable
+
+    for uri in uris:
+        try:
+            yield uri, secrets.load(uri)
+        except KeyUnusable:
+            continue
+
+
+def run(server: Server, ready: Callable[[], None] | None = None) -> None:
+    """Runs a server in this thread, on uvloop where it is."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(server.serve(ready))
+        return
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(server.serve(ready))

@@ -1,0 +1,460 @@
+"""A call, in twelve steps (DESIGN.md, section 7). `Call.run` reads like the list.
+
+Everything that a call does is recorded, and recorded before it has an effect: the request before a byte leaves, the
+answer before a client may act on it.
+"""
+
+import asyncio
+import base64
+from typing import Any, Literal
+
+import msgspec
+from blake3 import blake3
+
+from ledger.gateway import artifacts, upstream, wire
+from ledger.gateway.answer import Answered
+from ledger.gateway.binding import Bound
+from ledger.gateway.body import Body
+from ledger.gateway.door import Door
+from ledger.gateway.outlet import ALIVE_S, Outlet
+from ledger.gateway.records import Records
+from ledger.gateway.release import Release
+from ledger.gateway.requestkey import VERSION, Key
+from ledger.gateway.shape import shape
+from ledger.gateway.stopped import Stopped
+from ledger.gateway.upstream import Leak, Unanswered
+from ledger.state import Recorded, State
+from policies import budget, evaluate, prices, routing, validation
+from policies.findings import Decision
+from policies.redaction.exact import PROFILE
+from schemas.entries import ModelRequest, ModelResponse
+from schemas.errors import LedgerError, RunClosed
+
+HANG_UP_S = 60.0
+"""Seconds for which an answer is read on after its client went away."""
+
+_ACTION = "model.request"
+
+
+class _Decided(LedgerError):
+    """At the commit policy says something else than before it.
+
+    Attributes:
+        decision: what it says.
+    """
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__("policy decides anew")
+        self.decision = decision
+
+
+class Call:
+    """One request on its way. It goes on when its client goes away.
+
+    Args:
+        door: the gateway.
+        bound: place, scope and policies.
+        body: parsed.
+        headers: the client's.
+        schema: JSON Schema that the text of the answer must hold to; from `text.format` where it is None.
+        addresses: of artifacts whose contents are added to the input.
+    """
+
+    def __init__(
+        self,
+        door: Door,
+        bound: Bound,
+        body: Body,
+        headers: dict[str, str],
+        *,
+        schema: bytes | None = None,
+        addresses: tuple[str, ...] = (),
+    ) -> None:
+        self.door = door
+        self.place, self.scope, self.policies = bound
+        self.body = body
+        self.headers = headers
+        self.addresses = addresses
+        self.schema = schema
+        # What it is bound to counts as well: an equal body of another task is another call.
+        self.came = blake3(msgspec.json.encode([self.place, self.scope]) + body.came).digest()
+        self.outlet = Outlet()
+        self.index = 0
+        self.left = False
+        self.retry = headers.get("x-stainless-retry-count", "0") not in ("0", "")
+        self.streamed = body.stream
+        self.answer = Answered(body.stream)
+        self._http = 0
+        self._reserved = 0
+        self._task: asyncio.Task[None] | None = None
+        self.forgetting: asyncio.TimerHandle | None = None
+        self.giving_up: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Sets off; the outlet shows how far it is."""
+        self._task = self.door.spawn(self.run())
+
+    def hung_up(self) -> None:
+        """Nobody listens any more."""
+        self.left = True
+        if self.giving_up is not None:
+            self.giving_up.cancel()
+        self.giving_up = asyncio.get_running_loop().call_later(HANG_UP_S, self._give_up)
+
+    def _give_up(self) -> None:
+        if not self.outlet.ended and not self.outlet.listeners and self._task is not None:
+            self._task.cancel()
+
+    async def run(self) -> None:
+        """Steps 3 to 12; steps 1 and 2 are `binding.bind` and `Body`."""
+        try:
+            await self.door.look_for(self.place.run)
+            self.resolve()  # 3
+            self.redact()  # 4
+            self.route()  # 5
+            self.set_forth()
+            if self.retry and await self.from_record():  # 1, after a restart
+                return
+            await self.permit()  # 6, 7
+            await self.send()  # 8, 9
+        except Stopped as stopped:
+            await self.refuse(stopped)
+        except LedgerError as error:
+            await self.refuse(Stopped(_said(error), code="ledger_error", http=503))
+        except Exception as error:  # noqa: BLE001
+            # Fails closed: the client learns nothing but that it failed.
+            self.door.bug(error)
+            await self.refuse(Stopped("the gateway failed; nothing was let through", code="gateway_error", http=500))
+        finally:
+            self.outlet.end()
+            self.door.done(self)
+
+    async def from_record(self) -> bool:
+        """A client that lost a whole answer gets it again: no new attempt, no new cost."""
+        log, run = self.door.log, self.place.run
+        digest = log.writer.key(run).digest(self.body.encode())
+
+        def find() -> tuple[ModelResponse, bytes] | None:
+            asked = 0
+            answered: dict[int, ModelResponse] = {}
+            for recorded in log.entries(run):
+                entry = recorded.entry
+                if isinstance(entry, ModelRequest) and entry.digest == digest:
+                    asked = recorded.index
+                elif isinstance(entry, ModelResponse):
+                    answered[entry.to] = entry
+            found = answered.get(asked)
+            if found is None or found.status != "completed" or found.verdict != "valid":
+                return None
+            return found, log.read(found.content)
+
+        found = await asyncio.to_thread(find)
+        if found is None:
+            return False
+        kind = "text/event-stream; charset=utf-8" if self.streamed else "application/json"
+        self.outlet.begin(200, {"content-type": kind, "x-ledger-entry": str(found[0].to)})
+        await self.outlet.put(found[1])
+        return True
+
+    def resolve(self) -> None:
+        """3: contents stand where their addresses stood."""
+        artifacts.resolve(self.body, self.addresses, self.door.log.read)
+
+    def redact(self) -> None:
+        """4: known secrets are masked wherever they stand."""
+        key = self.door.log.writer.key(self.place.run)
+        self.key = Key(key.requests, self.body.value)
+        self.masked = 0
+        if not self.door.exact.found(self.body.encode()):
+            return
+
+        def mark(value: str) -> str:
+            digest = blake3(b"secret\0" + value.encode(), key=key.pseudonyms).digest(10)
+            return f"⟦secret:{base64.b32encode(digest).decode()}⟧"
+
+        for field in list(self.body.value):
+            value, count = self.door.exact.redact(self.body.value[field], mark)
+            if count:
+                self.body.set(field, value, "redaction")
+                self.masked += count
+
+    def route(self) -> None:
+        """5: aliases, and the models of lanes."""
+        self.asked = self.body.model
+        self.routed = routing.route(self.policies, self.asked, self.place.lane)
+        self.body.set("model", self.routed.model, "model")
+
+    def set_forth(self) -> None:
+        """What the gateway itself sets, and what it judges the answer by."""
+        self.shape = shape(self.body, self.policies, self.place.stage, self.schema)
+        relayed = self.body.stream and all(policy.streaming == "relayed" for policy in self.policies)
+        self.release = Release(relayed, self.shape.schema is not None)
+
+    def _question(self, state: State) -> evaluate.Question:
+        run = state.history.find(self.place.run)
+        if run is None:
+            raise RunClosed(f"run {self.place.run} is not open", hint="start a new one: ledger start")
+        calls = run.calls
+        return evaluate.Question(
+            action=_ACTION,
+            run=self.place.run,
+            stage=self.place.stage,
+            lane=self.place.lane,
+            task=self.place.task,
+            asked=self.asked,
+            model=self.body.model,
+            effort=self.shape.effort,
+            scope=self.scope,
+            hosted_tools=self.shape.hosted,
+            attempt=self._attempt(calls.tries(self.place.lane, self.place.task)),
+            reserved=self._worst,
+            spent=calls.spent,
+            held=calls.held,
+            now=self.door.now(),
+            started=self.door.started(self.place.run),
+            paused=bool(calls.paused),
+        )
+
+    def _attempt(self, before: int) -> int:
+        return before if self._continues and before and not self._again else before + 1
+
+    async def permit(self) -> None:
+        """6 and 7: policy decides, and decides again at the commit, against exactly what it is committed to."""
+        door, place = self.door, self.place
+        self._out = self.body.encode()
+        self._worst = budget.reserve(
+            self.policies,
+            self.body.model,
+            len(self._out),
+            self.shape.output,
+            self.shape.fees,
+            door.now(),
+            self.shape.tier,
+        )
+        self._continues, self._again = door.conversations.find(place, self.key)
+        limit = max((policy.settle_s or 0.0) for policy in self.policies) if self.policies else 0.0
+        waited, looked = 0.0, False
+        while True:
+            question = self._question(door.log.chain.state)
+            decision = evaluate.evaluate(self.policies, question)
+            if decision.effect != "allow":
+                if decision.effect == "deny" and set(decision.rules) == {"budget"} and question.held and waited < limit:
+                    # Others are under way, and may cost less than they reserved.
+                    waited += await door.settlement(min(1.0, limit - waited))
+                    continue
+                if not looked:
+                    # Another process may have changed what denies: no refusal goes by what is known here alone.
+                    await asyncio.to_thread(door.log.catch_up)
+                    looked = True
+                    continue
+                await self._deny(decision, question)
+            try:
+                await self._commit_request(decision, question)
+            except _Decided:
+                looked = False
+                continue
+            return
+
+    async def _commit_request(self, decision: Decision, question: evaluate.Question) -> None:
+        door = self.door
+        records = Records(door.log.writer, self.place, door.now())
+        unknown = door.unrecorded(self.place.run, self.policies)
+        records.policies(unknown)
+        records.decision(_ACTION, decision, self.policies, question)
+        records.routing(self.routed.steps)
+        if self.masked:
+            records.redaction(PROFILE, door.exact.version, {PROFILE: self.masked})
+        self._reserved = self._worst or 0
+        entry = records.request(
+            self._out,
+            model=self.body.model,
+            key=self.key.whole,
+            continues=self._continues,
+            reserved=self._reserved,
+            cap=budget.cap(self.policies) or 0,
+            envelope=self._envelope(),
+        )
+        done = await door.committing.commit(records.draft(self._decide_again(entry)))
+        door.recorded(self.place.run, unknown)
+        self.index = done[-1].index
+        door.conversations.asked(self.place, self.key, self.index)
+
+    def _decide_again(self, entry: ModelRequest) -> Any:
+        def validate(state: State, since: list[Recorded]) -> None:
+            question = self._question(state)
+            decision = evaluate.evaluate(self.policies, question)
+            if decision.effect != "allow":
+                raise _Decided(decision)
+            msgspec.structs.force_setattr(entry, "attempt", question.attempt)
+
+        return validate
+
+    def _envelope(self) -> dict[str, Any]:
+        return {
+            "run_id": self.place.run,
+            "stage": self.place.stage,
+            "model": self.asked,
+            "reasoning_effort": self.shape.effort,
+            "input_artifacts": list(self.addresses),
+            "redaction_profile": PROFILE,
+            "task_scope": self.scope,
+            "rewrites": self.body.rewrites,
+            "normaliser": VERSION,
+            "prices": prices.snapshot(),
+        }
+
+    async def _deny(self, decision: Decision, question: evaluate.Question) -> None:
+        records = Records(self.door.log.writer, self.place, self.door.now())
+        unknown = self.door.unrecorded(self.place.run, self.policies)
+        records.policies(unknown)
+        records.decision(_ACTION, decision, self.policies, question, self._out)
+        done = await self.door.committing.commit(records.draft())
+        self.door.recorded(self.place.run, unknown)
+        finding = next(f for f in decision.findings if f.effect == decision.effect)
+        code = "policy_denied" if decision.effect == "deny" else "approval_required"
+        what = (
+            "denied by policy"
+            if decision.effect == "deny"
+            else "an approval is required, and there is no way to give it yet"
+        )
+        raise Stopped(
+            f"{what} {finding.policy}: {finding.rule}: expected {finding.expected}, got {finding.actual}"
+            f" (entry {done[-1].index}; ledger policy explain {self.place.run[-8:]})",
+            code=code,
+            param=finding.field or None,
+        )
+
+    async def send(self) -> None:
+        """8 and 9: the final scan is in the transport; every byte that comes is kept."""
+        answer = self.answer
+        began = upstream.clock()
+
+        def passed() -> int:
+            return int((upstream.clock() - began) * 1000)
+
+        sent, why = True, ""
+        try:
+            beginning = await self.door.upstream.send(self._out, self.headers)
+            self._http = beginning.http
+            whole = beginning.http == 200
+            answer.streamed = whole and beginning.headers.get("content-type", "").startswith("text/event-stream")
+            async for chunk in beginning.chunks:
+                events = answer.take(chunk, passed())
+                if answer.fault:
+                    break
+                for event in events:
+                    await self._relay(event, beginning.headers)
+            if whole:
+                answer.end()
+            elif beginning.http >= 400:
+                answer.status = "refused"
+            else:
+                # A client could take it for an answer.
+                answer.status, why = "malformed", f"upstream answered {beginning.http}"
+        except Leak:
+            answer.status, sent, why = "refused", False, "the final scan found a secret in what was to leave"
+        except Unanswered as unanswered:
+            answer.status, sent, why = unanswered.status, unanswered.sent, str(unanswered)
+        except asyncio.CancelledError:
+            answer.status, why = (
+                "cut_off",
+                f"the client went away, and the answer was not read to its end in {HANG_UP_S:.0f} s",
+            )
+        verdict, fault = self.judge()  # 10
+        why = why or answer.fault or fault
+        await self.record(verdict, why, sent, passed())  # 11
+        await self.let_go(beginning.headers if self._http else {}, verdict, why)  # 12
+
+    async def _relay(self, event: wire.Event, headers: dict[str, str]) -> None:
+        if self.streamed and (passing := self.release.take(event)):
+            self.outlet.begin(200, headers)
+            await self.outlet.put(passing)
+
+    def judge(self) -> tuple[Literal["valid", "invalid", "none"], str]:
+        """10: calls against their declarations, text against the schema."""
+        answer = self.answer
+        if answer.status not in ("completed", "incomplete"):
+            return "none", ""
+        for item in answer.calls:
+            if (fault := self.shape.tools.check(item)) is not None:
+                return "invalid", fault
+        if self.shape.schema is not None and not answer.calls and answer.status == "completed":
+            fault = validation.check_output(self.shape.schema, answer.text)
+            if fault is not None:
+                return "invalid", f"the output does not hold to its schema: {fault}"
+        return "valid", ""
+
+    def _cost(self, sent: bool) -> int:
+        tokens = self.answer.tokens()
+        if tokens is not None:
+            said, usage, now = self.answer.response, prices.Usage(*tokens), self.door.now()
+            tier = str(said.get("service_tier") or self.shape.tier)
+            for model in (str(said.get("model") or ""), self.body.model):
+                if (found := prices.cost(model, usage, now, tier)) is not None:
+                    return found
+            return self._reserved
+        # Nobody says what it cost: what was refused or never arrived costs nothing, anything else all of it.
+        return self._reserved if sent and self.answer.status != "refused" else 0
+
+    async def record(self, verdict: str, why: str, sent: bool, latency: int) -> None:
+        """11: durable before the client may act on it."""
+        door, answer = self.door, self.answer
+        cost = self._cost(sent)
+        records = Records(door.log.writer, self.place, door.now(), late=True)
+        records.response(
+            answer,
+            to=self.index,
+            http=self._http,
+            verdict=verdict,
+            why=why,
+            cost=cost,
+            reserved=self._reserved,
+            latency=latency,
+        )
+        if self._reserved and cost > self._reserved:
+            records.violation("cost", f"it cost {cost:,} micro-USD, and {self._reserved:,} were reserved")
+        if answer.status == "refused" and not sent:
+            records.violation("leak", why)
+        await asyncio.shield(door.committing.commit(records.draft()))
+        door.settled()
+        good = verdict == "valid" and answer.status == "completed"
+        door.conversations.answered(self.place, self.index, good=good)
+
+    async def let_go(self, headers: dict[str, str], verdict: str, why: str) -> None:
+        """12: what was held goes to the client, or the reason why it does not."""
+        outlet, answer = self.outlet, self.answer
+        if answer.status == "refused" and self._http:
+            outlet.begin(self._http, headers)
+            await outlet.put(answer.content)
+        elif verdict == "valid" or (answer.status == "failed" and not answer.fault):
+            outlet.begin(200, {**headers, "x-ledger-entry": str(self.index)})
+            await outlet.put(self.release.rest() if self.streamed else answer.content)
+        elif verdict == "invalid":
+            raise Stopped(f"the answer was not let through: {why} (entry {self.index})", code="invalid_response")
+        else:
+            code = {"timeout": "upstream_timeout", "unreachable": "upstream_unreachable"}.get(
+                answer.status, "upstream_failed"
+            )
+            status = {"timeout": 504, "unreachable": 502}.get(answer.status, 502)
+            raise Stopped(f"upstream: {why or answer.status} (entry {self.index})", code=code, http=status)
+
+    async def refuse(self, stopped: Stopped) -> None:
+        """The client learns why, in the one form that its stream still allows."""
+        if self.outlet.http:
+            await self.outlet.put(wire.failed(stopped.message, self.answer.sequence + 1, self.answer.response))
+            return
+        retry = "true" if stopped.http >= 502 else "false"
+        headers = {"content-type": "application/json", "x-should-retry": retry}
+        if self.index:
+            headers["x-ledger-entry"] = str(self.index)
+        self.outlet.begin(stopped.http, headers)
+        await self.outlet.put(wire.error(stopped.message, code=stopped.code, param=stopped.param))
+
+    async def head(self) -> None:
+        """Returns when status and headers are known; a stream that waits is opened after a while."""
+        if not await self.outlet.begun(ALIVE_S if self.streamed else None):
+            self.outlet.begin(200, {"content-type": "text/event-stream; charset=utf-8"})
+
+
+def _said(error: LedgerError) -> str:
+    return f"{error.what}; {error.hint}" if error.hint else error.what

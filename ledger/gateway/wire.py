@@ -1,0 +1,120 @@
+"""What goes over the wire: server-sent events in both directions, and error bodies as OpenAI's clients read them."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+MAX_EVENT = 16 << 20
+"""Bytes of one event; an upstream that sends more is cut off."""
+
+
+class Event(NamedTuple):
+    """One event of a stream.
+
+    Attributes:
+        raw: its bytes as they came, its blank line included; empty for a comment's.
+        type: the `type` of its data; empty where it is no JSON object with one.
+        data: its data, decoded; None for comments, `[DONE]` and what is no JSON object.
+    """
+
+    raw: bytes
+    type: str
+    data: dict[str, Any] | None
+
+
+class Malformed(Exception):
+    """A stream is not what server-sent events are."""
+
+
+class Events:
+    """Cuts chunks of a stream into events, keeping every byte."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> Iterator[Event]:
+        """The events that a chunk completes.
+
+        Raises:
+            Malformed: an event is no UTF-8, or too long.
+        """
+        data = self._rest + chunk if self._rest else chunk
+        start = 0
+        while (end := _end_of_event(data, start)) > 0:
+            yield _event(data[start:end])
+            start = end
+        self._rest = data[start:]
+        if len(self._rest) > MAX_EVENT:
+            raise Malformed(f"an event of over {MAX_EVENT >> 20} MiB")
+
+    @property
+    def rest(self) -> bytes:
+        """Bytes after the last whole event."""
+        return self._rest
+
+
+def _end_of_event(data: bytes, start: int) -> int:
+    """Where the event that begins at `start` ends; 0 where it goes on."""
+    unix = data.find(b"\n\n", start)
+    dos = data.find(b"\r\n\r\n", start)
+    if unix < 0 and dos < 0:
+        return 0
+    if dos < 0 or 0 <= unix < dos:
+        return unix + 2
+    return dos + 4
+
+
+def _event(raw: bytes) -> Event:
+    lines = []
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        raise Malformed("an event is no UTF-8") from None
+    text = text.replace("\r\n", "\n")
+    if "\r" in text:
+        # Allowed as an end of line, and used by nobody: some clients would see other events than we do.
+        raise Malformed("a stream has bare carriage returns")
+    for line in text.split("\n"):
+        name, _, value = line.partition(":")
+        if name == "data":
+            lines.append(value.removeprefix(" "))
+    if not lines or lines == ["[DONE]"]:
+        return Event(raw, "", None)
+    try:
+        data = msgspec.json.decode("\n".join(lines))
+    except (msgspec.MsgspecError, RecursionError):
+        raise Malformed("the data of an event is no JSON") from None
+    if not isinstance(data, dict):
+        raise Malformed("the data of an event is no object")
+    kind = data.get("type")
+    return Event(raw, kind if isinstance(kind, str) else "", data)
+
+
+def encode(type: str, data: dict[str, Any]) -> bytes:
+    """An event's bytes."""
+    return b"event: " + type.encode() + b"\ndata: " + msgspec.json.encode(data) + b"\n\n"
+
+
+COMMENT = b": waiting\n\n"
+"""Keeps a waiting stream alive; clients pass over it, and their read timeout begins anew."""
+
+
+def error(message: str, *, code: str, param: str | None = None, kind: str = "invalid_request_error") -> bytes:
+    """An error's body."""
+    return msgspec.json.encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
+
+
+def failed(message: str, sequence: int, response: dict[str, Any]) -> bytes:
+    """The event that ends an open stream so that clients show the message and do not try again.
+
+    `invalid_prompt` is the one code that the Codex CLI neither hides nor repeats.
+
+    Args:
+        sequence: number of this event.
+        response: what the stream said of the response so far.
+    """
+    reason = {"code": "invalid_prompt", "message": message}
+    # Nothing of what was held back may come by the way of its failure.
+    body = {"object": "response", **response, "output": [], "status": "failed", "error": reason}
+    return encode("response.failed", {"type": "response.failed", "sequence_number": sequence, "response": body})
