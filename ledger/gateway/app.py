@@ -216,7 +216,8 @@ async def _body(request: Request) -> bytes:
     pieces = request.stream()
     while True:
         try:
-            part = await asyncio.wait_for(anext(pieces), STALL_S)
+            async with asyncio.timeout(STALL_S):
+                part = await anext(pieces)
         except StopAsyncIteration:
             return b"".join(parts)
         except TimeoutError:

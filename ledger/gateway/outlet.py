@@ -8,6 +8,9 @@ from ledger.gateway import wire
 AHEAD = 4 << 20
 """Bytes that may wait for a slow client before reading upstream waits too."""
 
+_TOGETHER = 64 << 10
+"""Bytes from which on what waits is handed over."""
+
 ALIVE_S = 15.0
 """Seconds of silence after which a waiting stream gets a comment."""
 
@@ -61,7 +64,8 @@ class Outlet:
         """Waits for a change; False where none came in time."""
         self._changed.clear()
         try:
-            await asyncio.wait_for(self._changed.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
         except TimeoutError:
             return False
         return True
@@ -89,8 +93,12 @@ class Outlet:
         try:
             while True:
                 while position < len(self._pieces):
-                    piece = self._pieces[position]
-                    position += 1
+                    # What came meanwhile goes in one piece, and a large one by itself.
+                    start, length = position, 0
+                    while position < len(self._pieces) and (position == start or length < _TOGETHER):
+                        length += len(self._pieces[position])
+                        position += 1
+                    piece = b"".join(self._pieces[start:position])
                     yield piece
                     taken += len(piece)
                     self._taken = max(self._taken, taken)
