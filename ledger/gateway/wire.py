@@ -57,7 +57,8 @@ class Events:
 def _end_of_event(data: bytes, start: int) -> int:
     """Where the event that begins at `start` ends; 0 where it goes on."""
     unix = data.find(b"\n\n", start)
-    dos = data.find(b"\r\n\r\n", start)
+    # Only before the other end: a piece with many events is not searched whole for each.
+    dos = data.find(b"\r\n\r\n", start, unix + 3 if unix >= 0 else len(data))
     if unix < 0 and dos < 0:
         return 0
     if dos < 0 or 0 <= unix < dos:
@@ -71,14 +72,16 @@ def _event(raw: bytes) -> Event:
         text = raw.decode()
     except UnicodeDecodeError:
         raise Malformed("an event is no UTF-8") from None
-    text = text.replace("\r\n", "\n")
     if "\r" in text:
-        # Allowed as an end of line, and used by nobody: some clients would see other events than we do.
-        raise Malformed("a stream has bare carriage returns")
+        text = text.replace("\r\n", "\n")
+        if "\r" in text:
+            # Allowed as an end of line, and used by nobody: some clients would see other events than we do.
+            raise Malformed("a stream has bare carriage returns")
     for line in text.split("\n"):
-        name, _, value = line.partition(":")
-        if name == "data":
-            lines.append(value.removeprefix(" "))
+        if line.startswith("data"):
+            name, _, value = line.partition(":")
+            if name == "data":
+                lines.append(value.removeprefix(" "))
     if not lines or lines == ["[DONE]"]:
         return Event(raw, "", None)
     try:
