@@ -5,7 +5,7 @@ People write them in TOML or JSON (`read_policy`); the ledger keeps the one spel
 
 import re
 from decimal import ROUND_FLOOR, Decimal
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -71,7 +71,7 @@ class Approvals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         _settle_usd(self, "over_usd")
 
 
-class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, dict=True):
     """One policy.
 
     Attributes:
@@ -133,7 +133,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """The record in its one spelling: JSON, members in the order above, what is absent left out."""
         return _encoder.encode(self)
 
-    @property
+    @cached_property
     def version(self) -> str:
         """BLAKE3 of the record in its one spelling, hex."""
         return blake3(self.encode()).hexdigest()
