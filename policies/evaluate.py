@@ -170,7 +170,7 @@ def _paused(policy: Policy, question: Question) -> Said:
 
 
 def _effort(policy: Policy, question: Question) -> Said:
-    return _verdict(question.effort in EFFORTS), "reasoning_effort", "low, medium, high or xhigh", question.effort
+    return _verdict(question.effort in EFFORTS), "reasoning_effort", f"one of {', '.join(EFFORTS)}", question.effort
 
 
 def _approval(policy: Policy, question: Question) -> Said:

@@ -15,7 +15,8 @@ from schemas.errors import Malformed
 from schemas.reading import convert, parse
 from schemas.window import parse_window
 
-Effort = Literal["low", "medium", "high", "xhigh"]
+# The specification's four, and the two below them that the Responses API has: clients send `none` unasked.
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]

@@ -76,7 +76,7 @@ WRONG: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("paused", {}, {"paused": None}),
     ("effort", {}, {"effort": ""}),
     ("effort", {}, {"effort": "HIGH"}),
-    ("effort", {}, {"effort": "minimal"}),
+    ("effort", {}, {"effort": "extreme"}),
 ]
 
 

@@ -96,6 +96,20 @@ def test_m01_m03_a_call_is_recorded_before_a_byte_leaves_and_kept_to_the_byte(
         assert (response.status, response.verdict, response.http) == ("completed", "valid", 200)
 
 
+def test_the_least_efforts_and_models_that_do_not_reason_are_served(
+    path: Path, upstream: Upstream, tmp_path: Path
+) -> None:
+    with gate(path, upstream, tmp_path, POLICY.replace("[", '["gpt-4.1-mini", ')) as g:
+        efforts = [("gpt-4.1-mini", None), ("gpt-5.4-mini", "none"), ("gpt-5.4-mini", "minimal")]
+        for model, effort in efforts:
+            asked = {"model": model, "input": "x"} | ({"reasoning": {"effort": effort}} if effort else {})
+            assert g.post(asked).status_code == 200, asked
+            left = upstream.requests[-1].json or {}
+            assert left.get("reasoning") == asked.get("reasoning")
+            sealed = msgspec.json.decode(g.log.read(g.last("model.request").envelope))
+            assert sealed["reasoning_effort"] == (effort or "none")
+
+
 def test_m02_nothing_but_the_responses_api_is_served(open_gate: Gate) -> None:
     for path in ("/chat/completions", "/completions", "/embeddings", "/files", "/responses/resp_1"):
         answered = open_gate.post({"model": "m", "messages": []}, path=path)

@@ -102,7 +102,8 @@ class Failing(Retransmitting):
     """Its folders can't be synced once a pack's answer was lost."""
 
     def sync_folder(self, path: str) -> None:
-        if self.done and self.done[-1][1].endswith(".pack"):
+        linked = {os.path.dirname(target) for what, target in self.done if what == "link" and target.endswith(".pack")}
+        if path in linked:
             raise StorageFailed(f"{path}: the disk failed")
         super().sync_folder(path)
 

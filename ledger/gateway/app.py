@@ -239,7 +239,7 @@ async def _record_refused(door: Door, token: Token, refused: Refused) -> None:
 
 async def _call(door: Door, bound: Bound, body: Body, headers: dict[str, str]) -> Response:
     call = Call(door, bound, body, headers)
-    before = door.under_way(call.place.run, call.came, retry=call.retry)
+    before = await door.under_way(call.place.run, call.came, retry=call.retry)
     if before is not None:
         # The same request again: it attaches to the call that is under way, or has ended unheard.
         return _Outflow(door, before)

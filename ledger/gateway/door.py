@@ -18,6 +18,9 @@ from schemas.policy import Policy
 if TYPE_CHECKING:
     from ledger.gateway.steps import Call
 
+_TURNS = 32
+"""Turns of the loop in which a client that hung up and asks again is noticed as gone, before its request is another."""
+
 _FORGET_S = 600.0
 """Seconds for which an answer that was not taken is kept for a client who comes again."""
 
@@ -127,8 +130,16 @@ class Door:
             await asyncio.to_thread(self.log.catch_up)
         return loop.time() - began
 
-    def under_way(self, run: str, came: bytes, *, retry: bool) -> "Call | None":
+    async def under_way(self, run: str, came: bytes, *, retry: bool) -> "Call | None":
         """The call that a request is a second try at, if it is: its client hung up, or lost the answer."""
+        for _ in range(_TURNS):
+            found = self._under_way(run, came, retry=retry)
+            if found is not None or (run, came) not in self._waiting:
+                return found
+            await asyncio.sleep(0)
+        return None
+
+    def _under_way(self, run: str, came: bytes, *, retry: bool) -> "Call | None":
         for call in self._waiting.get((run, came), ()):
             alone = not call.outlet.listeners and not call.outlet.delivered
             if alone and (retry or call.outlet.ended or call.left):

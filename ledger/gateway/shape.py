@@ -29,7 +29,7 @@ class Shape(NamedTuple):
     """A request as it will leave.
 
     Attributes:
-        effort: of reasoning; empty where the model has none and none was asked for.
+        effort: of reasoning; `none` where the model does not reason and none was asked for.
         tier: service tier, which prices depend on.
         hosted: types of hosted tools that are left.
         fees: micro-USD that these may cost.
@@ -104,11 +104,11 @@ def _is_hosted(tool: Any) -> bool:
 
 
 def _effort(body: Body, policies: Sequence[Policy], stage: str) -> str:
-    """The effort that is asked for; of a model that reasons, else the stage's, set."""
+    """The effort that is asked for; else, of a model that reasons, the stage's, set in the request."""
     reasoning = body.value.get("reasoning") or {}
     effort = str(reasoning.get("effort") or "")
     if not _REASONS.match(body.model):
-        return effort
+        return effort or "none"
     if not effort:
         stages = [policy.stages[stage] for policy in policies if policy.stages and stage in policy.stages]
         effort = next((found.effort for found in stages if found.effort), None) or default_effort(stage)
