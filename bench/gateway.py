@@ -427,7 +427,7 @@ def _steps(report: Report, base: Path, upstream: Served, count: int) -> None:
             (steps.Call, "run", "run"),
             (steps.Call, "redact", "redact"),
             (steps.Call, "route", "route"),
-            (steps.Call, "shape", "shape"),
+            (steps, "shape", "shape"),
             (steps.Call, "permit", "permit"),
             (steps.Call, "_commit_request", "request"),
             (steps.Call, "_decide_again", "again"),

@@ -96,6 +96,54 @@ def test_m01_m03_a_call_is_recorded_before_a_byte_leaves_and_kept_to_the_byte(
         assert (response.status, response.verdict, response.http) == ("completed", "valid", 200)
 
 
+EVIL = {"type": "function_call", "id": "e", "call_id": "call_evil", "name": "rm", "arguments": '{"path":"/"}'}
+ABOUT = {"id": "r", "object": "response", "model": "gpt-5.4-mini"}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"status": "failed", "output": [EVIL]},
+        {"status": "failed", "output": [], "extra": EVIL},
+        {"status": "completed", "output": [EVIL | {"type": "mcp_call"}]},
+        {"status": "completed", "output": [EVIL | {"type": "function"}]},
+        {"status": "completed", "output": [], "output_text": "call_evil"},
+        {"status": "completed", "output": [{"type": "message", "content": 5}], "x": "call_evil"},
+        {"status": "completed", "output": [{"type": "message", "content": [{"type": "text", "text": "call_evil"}]}]},
+    ],
+    ids=str,
+)
+def test_m04_no_answer_of_the_other_side_brings_an_unasked_call_to_a_client(
+    open_gate: Gate, found: dict[str, Any], streaming: bool
+) -> None:
+    answer = ABOUT | found
+    raw = json.dumps(answer).encode()
+    if streaming:
+        parts = [{"type": "response.output_item.done", "output_index": 0, "item": item} for item in found["output"]]
+        parts.append({"type": f"response.{found['status']}", "response": answer})
+        raw = b"".join(b"data: " + json.dumps(part).encode() + b"\n\n" for part in parts)
+    kind = "text/event-stream" if streaming else "application/json"
+    open_gate.upstream.reply(Answer(raw=raw, headers={"content-type": kind}))
+    answered = open_gate.ask("x", stream=streaming)
+    assert b"call_evil" not in answered.content
+    response = open_gate.last("model.response")
+    assert response.verdict != "valid"
+    assert b"call_evil" in open_gate.log.read(response.content), "the record keeps what came"
+
+
+def test_large_answers_that_are_not_streamed_arrive(open_gate: Gate) -> None:
+    open_gate.upstream.reply(Answer(text="x" * (6 << 20)))
+    answered = open_gate.ask("x")
+    assert answered.status_code == 200
+    assert len(answered.content) > 6 << 20
+
+
+def test_an_empty_input_is_refused_and_reserves_nothing(open_gate: Gate) -> None:
+    assert open_gate.post({"model": "gpt-5.4-mini", "input": []}).status_code == 400
+    assert open_gate.entries("model.request") == []
+
+
 def test_the_least_efforts_and_models_that_do_not_reason_are_served(
     path: Path, upstream: Upstream, tmp_path: Path
 ) -> None:

@@ -25,11 +25,24 @@ def is_call(item: Any) -> bool:
     return isinstance(kind, str) and (kind in _CALLS or (kind.endswith("_call") and kind not in _HOSTED))
 
 
+def _text(items: list[Any]) -> str:
+    parts = []
+    for item in items:
+        if isinstance(item, dict) and item.get("type") == "message":
+            content = item.get("content")
+            for part in content if isinstance(content, list) else []:
+                if isinstance(part, dict) and part.get("type") == "output_text":
+                    parts.append(str(part.get("text") or ""))
+    return "".join(parts)
+
+
 _HOSTED = frozenset(
     ("web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "mcp_call")
 )
 """Calls that the other side executes itself."""
 
+
+_PARTS = ("output_text", "refusal")
 
 _SPOKEN = {"response.function_call_arguments": "arguments", "response.custom_tool_call_input": "input"}
 
@@ -58,6 +71,7 @@ class Answered:
         self.fault = ""
         self._events = wire.Events()
         self._said: dict[tuple[Any, str], str] = {}
+        self._begun: set[Any] = set()
 
     def take(self, chunk: bytes, milliseconds: int) -> list[Event]:
         """Takes in a chunk; returns the events that it completes. Nothing more is made of it after a fault."""
@@ -104,13 +118,19 @@ class Answered:
     @property
     def text(self) -> str:
         """What it says, without reasoning and calls."""
-        parts = []
+        return _text(self.items)
+
+    def unspoken(self) -> str | None:
+        """Why a client may read a text here that `text` does not hold; None where it can not."""
         for item in self.items:
             if item.get("type") == "message":
-                for part in item.get("content") or []:
-                    if isinstance(part, dict) and part.get("type") == "output_text":
-                        parts.append(str(part.get("text") or ""))
-        return "".join(parts)
+                content = item.get("content")
+                parts = content if isinstance(content, list) else [None]
+                if any(not isinstance(part, dict) or part.get("type") not in _PARTS for part in parts):
+                    return "a message with a part that is neither output_text nor refusal"
+        if self.response.get("output_text") not in (None, self.text):
+            return "output_text is another text than the messages'"
+        return None
 
     @property
     def calls(self) -> list[dict[str, Any]]:
@@ -139,21 +159,28 @@ class Answered:
         data = event.data
         if data is None:
             return
+        if self.status:
+            raise wire.Malformed("a stream goes on after its end")
         number = data.get("sequence_number")
         if type(number) is int:
             if number <= self.sequence:
                 raise wire.Malformed("sequence numbers of a stream do not rise")
             self.sequence = number
         self._hear(event.type, data)
+        if event.type == "response.output_item.added" and is_call(data.get("item")):
+            self._begun.add(data.get("output_index"))
         if event.type == "response.output_item.done" and isinstance(data.get("item"), dict):
+            self._begun.discard(data.get("output_index"))
             self._check_said(data["item"])
             self.items.append(data["item"])
         if isinstance(data.get("response"), dict):
             self.response = data["response"]
-            if event.type not in _ENDS and any(map(is_call, self.response.get("output") or ())):
-                raise wire.Malformed("a call stands in a stream before its own event")
+            if event.type not in _ENDS and self.response.get("output"):
+                raise wire.Malformed("output stands in a stream before its own event")
         if event.type in _ENDS:
             self.status = _ENDS[event.type]
+            if self.status == "completed" and self._begun:
+                raise wire.Malformed("a call was begun in a stream, and not ended")
             if self.response.get("output"):
                 self._compare(self.response["output"])
 
@@ -188,6 +215,8 @@ class Answered:
         done = [item for item in self.items if is_call(item)]
         if [item for item in output if is_call(item)] != done:
             raise wire.Malformed("the end of a stream holds other calls than its events")
+        if _text(output) != self.text:
+            raise wire.Malformed("the end of a stream holds another text than its events")
 
     def _wrong(self, what: str) -> None:
         self.fault = self.fault or what

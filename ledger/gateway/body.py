@@ -103,7 +103,7 @@ class Body:
         model = self.value.get("model")
         if not isinstance(model, str) or not 0 < len(model) <= 200:
             raise Refused("model is missing", "model", "name a model")
-        if not isinstance(self.value.get("input"), str | list):
+        if not isinstance(self.value.get("input"), str | list) or self.value["input"] == []:
             raise Refused("input is missing", "input", "a text, or a list of items")
         for field, kind in _TYPES.items():
             if not isinstance(self.value.get(field) or kind(), kind):

@@ -23,9 +23,13 @@ class Outlet:
         ended: nothing more comes.
         delivered: somebody has taken all of it.
         listeners: how many read.
+
+    Args:
+        streamed: whether listeners take pieces as they come; else they wait for all of it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, streamed: bool) -> None:
+        self._streamed = streamed
         self.http = 0
         self.headers: dict[str, str] = {}
         self.ended = False
@@ -49,7 +53,7 @@ class Outlet:
         self._pieces.append(data)
         self._length += len(data)
         self._tell()
-        while self.listeners and self._length - self._taken > AHEAD:
+        while self._streamed and self.http == 200 and self.listeners and self._length - self._taken > AHEAD:
             await self._wait()
 
     def end(self) -> None:

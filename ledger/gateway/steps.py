@@ -78,7 +78,7 @@ class Call:
         self.schema = schema
         # What it is bound to counts as well: an equal body of another task is another call.
         self.came = blake3(msgspec.json.encode([self.place, self.scope]) + body.came).digest()
-        self.outlet = Outlet()
+        self.outlet = Outlet(body.stream)
         self.index = 0
         self.left = False
         self.retry = headers.get("x-stainless-retry-count", "0") not in ("0", "")
@@ -375,10 +375,12 @@ class Call:
         answer = self.answer
         if answer.status not in ("completed", "incomplete"):
             return "none", ""
-        for item in answer.calls:
+        for item in answer.items:
             if (fault := self.shape.tools.check(item)) is not None:
                 return "invalid", fault
-        if self.shape.schema is not None and not answer.calls and answer.status == "completed":
+        if (fault := answer.unspoken()) is not None:
+            return "invalid", fault
+        if self.shape.schema is not None and (answer.text or not answer.calls):
             fault = validation.check_output(self.shape.schema, answer.text)
             if fault is not None:
                 return "invalid", f"the output does not hold to its schema: {fault}"
@@ -426,9 +428,13 @@ class Call:
         if answer.status == "refused" and self._http:
             outlet.begin(self._http, headers)
             await outlet.put(answer.content)
-        elif verdict == "valid" or (answer.status == "failed" and not answer.fault):
+        elif verdict == "valid":
             outlet.begin(200, {**headers, "x-ledger-entry": str(self.index)})
             await outlet.put(self.release.rest() if self.streamed else answer.content)
+        elif answer.status == "failed" and not answer.fault:
+            # Nothing was judged, so nothing that was held passes: the client learns that, and why, it failed.
+            outlet.begin(200, {**headers, "x-ledger-entry": str(self.index)})
+            await outlet.put(self._failure())
         elif verdict == "invalid":
             raise Stopped(f"the answer was not let through: {why} (entry {self.index})", code="invalid_response")
         else:
@@ -437,6 +443,14 @@ class Call:
             )
             status = {"timeout": 504, "unreachable": 502}.get(answer.status, 502)
             raise Stopped(f"upstream: {why or answer.status} (entry {self.index})", code=code, http=status)
+
+    def _failure(self) -> bytes:
+        response = wire.unsuccessful(self.answer.response)
+        if not self.streamed:
+            return msgspec.json.encode(response)
+        number = self.answer.sequence + 1
+        said = {"type": "response.failed", "sequence_number": number, "response": response}
+        return wire.encode("response.failed", said)
 
     async def refuse(self, stopped: Stopped) -> None:
         """The client learns why, in the one form that its stream still allows."""

@@ -119,5 +119,23 @@ def failed(message: str, sequence: int, response: dict[str, Any]) -> bytes:
     """
     reason = {"code": "invalid_prompt", "message": message}
     # Nothing of what was held back may come by the way of its failure.
-    body = {"object": "response", **response, "output": [], "status": "failed", "error": reason}
+    body = unsuccessful(response) | {"error": reason}
     return encode("response.failed", {"type": "response.failed", "sequence_number": sequence, "response": body})
+
+
+def unsuccessful(response: dict[str, Any]) -> dict[str, Any]:
+    """A failed response object that keeps of another what no client acts on: nothing of its output, whatever its name.
+
+    Args:
+        response: as it came; its members are not trusted.
+    """
+    kept = {name: response[name] for name in _ABOUT if isinstance(response.get(name), str | int | float)}
+    error = response.get("error")
+    said = error if isinstance(error, dict) else {}
+    reason = {"code": str(said.get("code") or "server_error")[:100], "message": str(said.get("message") or "")[:1000]}
+    usage = response.get("usage")
+    counted = {"usage": usage} if isinstance(usage, dict) else {}
+    return {"object": "response", **kept, **counted, "output": [], "status": "failed", "error": reason}
+
+
+_ABOUT = ("id", "created_at", "model", "service_tier")
