@@ -44,6 +44,23 @@ def parse(text: bytes, where: str) -> Any:
         raise Malformed(f"{where}: {what[:1].lower()}{what[1:200]}", hint=f"{'JSON' if is_json else 'TOML'}") from None
 
 
+def one_reading(text: bytes) -> Any:
+    """The value of a JSON text in which no name stands twice: readers differ in which of two they take.
+
+    Raises:
+        ValueError: it is no JSON, or has two readings; the text is not repeated.
+    """
+    try:
+        value = msgspec.json.decode(text)
+        # What encodes to the same bytes has lost nothing; the slow way is for other spellings.
+        if msgspec.json.encode(value) != text:
+            json.loads(text, object_pairs_hook=_unique)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        what = "nested too deep" if isinstance(error, RecursionError) else "no JSON"
+        raise ValueError(what) from None
+    return value
+
+
 def convert(value: Any, kind: type[_Record], where: str, hint: str = "") -> _Record:
     """A parsed value as a record. Members that are null count as absent.
 

@@ -132,6 +132,56 @@ def test_m04_no_answer_of_the_other_side_brings_an_unasked_call_to_a_client(
     assert b"call_evil" in open_gate.log.read(response.content), "the record keeps what came"
 
 
+def _data(kind: str, **members: Any) -> bytes:
+    return b"data: " + json.dumps({"type": kind, **members}).encode() + b"\n\n"
+
+
+EVIL_ITEM = json.dumps(EVIL).encode()
+GOOD = {"id": "m", "type": "message", "content": [{"type": "output_text", "text": '{"n":1}'}]}
+END = _data("response.completed", response=ABOUT | {"status": "completed", "output": []})
+SAID = _data("response.output_text.done", item_id="m", content_index=0, text="call_evil")
+
+
+@pytest.mark.parametrize("policy", [POLICY, RELAYED], ids=["buffered", "relayed"])
+@pytest.mark.parametrize(
+    "stream",
+    [
+        _data("response.output_item.added", output_index=0, item=EVIL) + END,
+        END + _data("response.output_item.added", output_index=0, item=EVIL),
+        _data("response.created", response=ABOUT | {"output": [EVIL]}) + END,
+        _data("response.created", response=ABOUT | {"output": [], "output_text": "call_evil"}),
+        b'data: {"type":"response.output_item.done","item":%s,"item":{"type":"reasoning"}}\n\n' % EVIL_ITEM + END,
+        b"event: response.output_item.done\n" + _data("response.in_progress", item=EVIL) + END,
+        b"event: response.output_item.done\ndata: " + json.dumps({"item": EVIL}).encode() + b"\n\n" + END,
+        b"\xef\xbb\xbf" + _data("response.output_item.done", item=EVIL) + END,
+        _data("response.function_call_arguments.done", item_id="x", arguments="call_evil") + END,
+        _data("response.reasoning_text.delta", item_id="r", delta="", response={"output": [EVIL]}) + b"data: 5\n\n",
+        SAID + _data("response.output_item.done", output_index=0, item=GOOD) + END,
+        SAID + END,
+        b'data: {"type":"response.x"\n\r\ndata: ,"item":%s}\n\n' % EVIL_ITEM + END,
+    ],
+)
+def test_m05_no_event_beside_an_items_own_brings_a_client_what_was_not_judged(
+    path: Path, upstream: Upstream, tmp_path: Path, policy: str, stream: bytes
+) -> None:
+    upstream.reply(Answer(raw=stream, headers={"content-type": "text/event-stream"}))
+    with gate(path, upstream, tmp_path, policy) as g:
+        answered = g.ask("x", stream=True, text=FORMAT)
+        assert b"call_evil" not in answered.content
+        assert g.last("model.response").verdict != "valid"
+
+
+def test_an_error_brings_a_client_nothing_but_what_clients_read_of_one(open_gate: Gate) -> None:
+    raw = json.dumps(ABOUT | {"output": [EVIL], "error": {"message": "no", "code": 5, "more": EVIL}}).encode()
+    open_gate.upstream.reply(Answer(http=400, raw=raw, headers={"x-request-id": "\u00e9"}))
+    answered = open_gate.ask("x")
+    assert answered.status_code == 400
+    assert answered.json() == {"error": {"message": "no", "type": "api_error", "code": "5"}}
+    open_gate.upstream.reply(Answer(http=500, raw=b"x" * (2 << 20)))
+    assert open_gate.ask("y").status_code == 502
+    assert len(open_gate.entries("model.response")) == 2
+
+
 def test_large_answers_that_are_not_streamed_arrive(open_gate: Gate) -> None:
     open_gate.upstream.reply(Answer(text="x" * (6 << 20)))
     answered = open_gate.ask("x")
@@ -476,9 +526,8 @@ def test_m09_neither_the_key_nor_another_secret_leaves_or_is_kept(
         assert g.post(body).status_code == 200
         assert g.last("redaction").counts == {"exact": 8}
         assert g.ask(twice).status_code == 200
-        # What redaction does not look at, the final scan does.
-        assert g.post(body, openai_beta=KEY).status_code in (400, 502)
-        assert g.last("violation").rule == "leak"
+        # No header of a client goes up.
+        assert g.post(body, openai_beta=KEY).status_code == 200
         for header in ("x-custom", "user-agent"):
             g.post(body, **{header: "value"})
         everything = b"".join(seen.body + str(seen.headers).replace(KEY, "", 1).encode() for seen in upstream.requests)
@@ -491,6 +540,39 @@ def test_m09_neither_the_key_nor_another_secret_leaves_or_is_kept(
         )
         assert needle not in kept
         assert needle.decode("utf-8", "replace") not in caplog.text
+
+
+def test_m09_a_secret_is_found_however_json_spells_it(open_gate: Gate) -> None:
+    spelled = KEY.replace("s", "\\u0073").replace("e", "\\u0065")
+    once = '{"model":"gpt-5.4-mini","input":"it is KEY","metadata":{"KEY":"x"}}'.replace("KEY", spelled)
+    call = {"type": "function_call", "call_id": "c", "name": "add"}
+    output = {"type": "function_call_output", "call_id": "c", "output": "1"}
+    arguments = f'{{"a":"{spelled}"}}'
+    twice, thrice = (
+        json.dumps({"model": "gpt-5.4-mini", "input": [call | {"arguments": inner}, output]})
+        for inner in (arguments, json.dumps({"a": arguments}))
+    )
+    for sent in (once, twice, thrice):
+        headers = {"authorization": f"Bearer {open_gate.token}"}
+        answered = open_gate.http.post(open_gate.url + "/responses", content=sent, headers=headers)
+        assert answered.status_code == 200, answered.text
+        body = open_gate.upstream.requests[-1].body.decode()
+        for _ in range(4):
+            body = body.replace("\\\\", "\\").replace("\\u0073", "s").replace("\\u0065", "e")
+            assert KEY not in body
+        assert open_gate.last("redaction").counts["exact"] >= 1
+
+
+def test_the_final_scan_finds_what_came_after_redaction(
+    path: Path, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DB_PASSWORD", "gpt-secret-model")
+    policy = 'policy_id = "p"\nrequires_approval = false\nallowed_models = ["fast", "gpt-secret-model"]\n'
+    policy += '[aliases]\nfast = "gpt-secret-model"\n'
+    with gate(path, upstream, tmp_path, policy, secrets=("env:DB_PASSWORD",)) as g:
+        assert g.post({"model": "fast", "input": "x"}).status_code == 502
+        assert g.last("violation").rule == "leak"
+        assert upstream.requests == []
 
 
 # Policy

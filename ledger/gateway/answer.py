@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import msgspec
-
 from ledger.gateway import wire
 from ledger.gateway.wire import Event
+from schemas.reading import one_reading
 
 LONGEST = 64 << 20
 """Bytes of an answer; a longer one is cut off and fails."""
@@ -42,9 +41,14 @@ _HOSTED = frozenset(
 """Calls that the other side executes itself."""
 
 
-_PARTS = ("output_text", "refusal")
+PARTS = ("output_text", "refusal")
+"""What a message is made of."""
 
-_SPOKEN = {"response.function_call_arguments": "arguments", "response.custom_tool_call_input": "input"}
+_SPOKEN = {
+    "response.function_call_arguments": "arguments",
+    "response.custom_tool_call_input": "input",
+    "response.output_text": "text",
+}
 
 
 class Answered:
@@ -70,7 +74,7 @@ class Answered:
         self.sequence = -1
         self.fault = ""
         self._events = wire.Events()
-        self._said: dict[tuple[Any, str], str] = {}
+        self._said: dict[tuple[str, int | None, str], list[str]] = {}
         self._begun: set[Any] = set()
 
     def take(self, chunk: bytes, milliseconds: int) -> list[Event]:
@@ -99,9 +103,9 @@ class Answered:
                 self._wrong("the stream ends in the middle of an event")
             return
         try:
-            found = msgspec.json.decode(self.content)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            self._wrong("the answer is no JSON")
+            found = one_reading(self.content)
+        except ValueError as error:
+            self._wrong(f"the answer: {error}")
             return
         if not isinstance(found, dict) or found.get("object") != "response":
             self._wrong("the answer is no response object")
@@ -126,7 +130,7 @@ class Answered:
             if item.get("type") == "message":
                 content = item.get("content")
                 parts = content if isinstance(content, list) else [None]
-                if any(not isinstance(part, dict) or part.get("type") not in _PARTS for part in parts):
+                if any(not isinstance(part, dict) or part.get("type") not in PARTS for part in parts):
                     return "a message with a part that is neither output_text nor refusal"
         if self.response.get("output_text") not in (None, self.text):
             return "output_text is another text than the messages'"
@@ -179,26 +183,34 @@ class Answered:
                 raise wire.Malformed("output stands in a stream before its own event")
         if event.type in _ENDS:
             self.status = _ENDS[event.type]
-            if self.status == "completed" and self._begun:
-                raise wire.Malformed("a call was begun in a stream, and not ended")
+            if self.status == "completed" and (self._begun or self._said):
+                raise wire.Malformed("an item was begun in a stream, and not ended")
             if self.response.get("output"):
                 self._compare(self.response["output"])
 
     def _hear(self, kind: str, data: dict[str, Any]) -> None:
-        """Keeps what events say of a call's arguments: clients may put them together from these."""
-        for prefix, member in _SPOKEN.items():
-            said, item = self._said, data.get("item_id")
-            if kind == f"{prefix}.delta":
-                said[item, "delta"] = said.get((item, "delta"), "") + str(data.get("delta") or "")
-            elif kind == f"{prefix}.done":
-                said[item, "done"] = str(data.get(member) or "")
+        """Keeps what events say of arguments and texts: clients may put them together from these."""
+        prefix, _, what = kind.rpartition(".")
+        if prefix not in _SPOKEN:
+            return
+        item, part = data.get("item_id"), data.get("content_index")
+        if not isinstance(item, str) or not isinstance(part, int | None):
+            raise wire.Malformed("an event does not say of which item it is")
+        if what == "delta":
+            self._said.setdefault((item, part, what), []).append(str(data.get("delta") or ""))
+        elif what == "done":
+            self._said[item, part, what] = [str(data.get(_SPOKEN[prefix]) or "")]
 
     def _check_said(self, item: dict[str, Any]) -> None:
-        """A call must be the same in all its events."""
-        whole = item.get("arguments", item.get("input"))
-        for what in ("delta", "done"):
-            if is_call(item) and self._said.get((item.get("id"), what), whole) != whole:
-                raise wire.Malformed("the events of a call contradict one another")
+        """A call, or a text, must be the same in all its events; what is said is taken, and must be so."""
+        texts: dict[int | None, Any] = {None: item.get("arguments", item.get("input"))}
+        if item.get("type") == "message":
+            content = item.get("content")
+            parts = content if isinstance(content, list) else []
+            texts |= {at: part.get("text") for at, part in enumerate(parts) if isinstance(part, dict)}
+        for known in [known for known in self._said if known[0] == item.get("id")]:
+            if "".join(self._said.pop(known)) != texts.get(known[1]):
+                raise wire.Malformed("the events of an item contradict one another")
 
     def _final(self, response: dict[str, Any]) -> None:
         self.response = response

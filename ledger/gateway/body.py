@@ -3,13 +3,13 @@
 What no rewrite touches leaves byte for byte as it came.
 """
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from schemas.errors import Malformed
+from schemas.reading import one_reading
 
 LONGEST = 50 << 20
 """Bytes of a body."""
@@ -57,7 +57,15 @@ _KNOWN = frozenset(
         "verbosity",
     ]
 )
-_TYPES: dict[str, type] = {"tools": list, "include": list, "metadata": dict, "reasoning": dict, "text": dict}
+_TYPES: dict[str, type] = {
+    "stream": bool,
+    "tools": list,
+    "include": list,
+    "metadata": dict,
+    "reasoning": dict,
+    "text": dict,
+}
+_DEEPEST = 100
 _REMOTE = ("image_url", "file_url", "video_url", "audio_url")
 
 
@@ -86,14 +94,14 @@ class Body:
         self.came = came
         self.rewrites: list[str] = []
         try:
+            self.value: dict[str, Any] = one_reading(came)
             members = msgspec.json.decode(came, type=dict[str, msgspec.Raw])
-            self.value: dict[str, Any] = msgspec.json.decode(came)
-            _check_unique(came, self.value)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        except (msgspec.MsgspecError, ValueError) as error:
             raise Refused(f"the body is no JSON object of unique names: {error}", "", "send JSON") from None
         self._members = {name: bytes(raw) for name, raw in members.items()}
         for field, why in _REFUSED.items():
-            if self.value.get(field) not in (None, False):
+            found = self.value.get(field)
+            if found is not None and found is not False:
                 raise Refused(f"{field} is not supported here", field, why)
         for field in self.value:
             if field not in _KNOWN and field not in _REFUSED:
@@ -113,11 +121,11 @@ class Body:
                 raise Refused("an item of input is no object", "input")
             if item.get("type") == "item_reference":
                 raise Refused("item_reference is not supported here", "input", "send the item itself")
-        for field, text in _strings(self.value["input"], "input"):
+        for field, inner in _members(self.value["input"], "input"):
             name = field.rpartition(".")[2]
-            if name == "file_id":
+            if name == "file_id" and inner is not None:
                 raise Refused("files stored upstream are not supported here", field, "send the content as data:")
-            if name in _REMOTE and text[:5] != "data:" and text[:11] != "artifact://":
+            if name in _REMOTE and inner is not None and not _is_carried(inner):
                 raise Refused("only data: URLs are supported here", field, "send the content itself")
 
     @property
@@ -167,29 +175,18 @@ class Body:
         return b"{" + b",".join(parts) + b"}"
 
 
-def _check_unique(came: bytes, value: Any) -> None:
-    """A name that occurs twice could be read as one by us and as the other upstream."""
-    if not isinstance(value, dict):
-        raise ValueError("no object")
-    # What encodes to the same bytes has lost nothing; the slow way is for other spellings.
-    if msgspec.json.encode(value) == came:
-        return
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise ValueError("a name occurs twice")
-        return found
-
-    json.loads(came, object_pairs_hook=once)
+def _is_carried(url: Any) -> bool:
+    return isinstance(url, str) and url.startswith(("data:", "artifact://"))
 
 
-def _strings(value: Any, field: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, str):
-        yield field, value
-    elif isinstance(value, dict):
+def _members(value: Any, field: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """All members of objects within a value, by where they are."""
+    if depth > _DEEPEST:
+        raise Refused(f"{field[:60]} is nested over {_DEEPEST} levels deep", field[:60])
+    if isinstance(value, dict):
         for name, inner in value.items():
-            yield from _strings(inner, f"{field}.{name}")
+            yield f"{field}.{name}", inner
+            yield from _members(inner, f"{field}.{name}", depth + 1)
     elif isinstance(value, list):
         for inner in value:
-            yield from _strings(inner, field)
+            yield from _members(inner, field, depth + 1)

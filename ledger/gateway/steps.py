@@ -73,7 +73,6 @@ class Call:
         self.door = door
         self.place, self.scope, self.policies = bound
         self.body = body
-        self.headers = headers
         self.addresses = addresses
         self.schema = schema
         # What it is bound to counts as well: an equal body of another task is another call.
@@ -334,17 +333,20 @@ class Call:
 
         sent, why = True, ""
         try:
-            beginning = await self.door.upstream.send(self._out, self.headers)
+            beginning = await self.door.upstream.send(self._out)
             self._http = beginning.http
             whole = beginning.http == 200
             answer.streamed = whole and beginning.headers.get("content-type", "").startswith("text/event-stream")
+            mixed = whole and answer.streamed is not self.streamed
             async for chunk in beginning.chunks:
                 events = answer.take(chunk, passed())
                 if answer.fault:
                     break
                 for event in events:
                     await self._relay(event, beginning.headers)
-            if whole:
+            if mixed:
+                answer.status, why = "malformed", "a stream was asked for and none came, or the other way round"
+            elif whole:
                 answer.end()
             elif beginning.http >= 400:
                 answer.status = "refused"
@@ -426,8 +428,8 @@ class Call:
         """12: what was held goes to the client, or the reason why it does not."""
         outlet, answer = self.outlet, self.answer
         if answer.status == "refused" and self._http:
-            outlet.begin(self._http, headers)
-            await outlet.put(answer.content)
+            outlet.begin(self._http, headers | {"content-type": "application/json"})
+            await outlet.put(wire.told(answer.content))
         elif verdict == "valid":
             outlet.begin(200, {**headers, "x-ledger-entry": str(self.index)})
             await outlet.put(self.release.rest() if self.streamed else answer.content)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from schemas.errors import UsageError
@@ -10,11 +10,11 @@ from schemas.errors import UsageError
 if TYPE_CHECKING:
     import httpx2
 
+_ERROR = 1 << 20
+"""Bytes of an error's body; a longer one is cut off."""
+
 CONNECT_S, READ_S = 10.0, 300.0
 """Seconds for a connection, and between two pieces of an answer."""
-
-_PASSED = frozenset(("openai-beta",))
-"""Headers of a client that go up; no other does."""
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -92,15 +92,12 @@ class Upstream:
         self._client = openai.AsyncOpenAI(
             base_url=url, api_key="asked for at each request", max_retries=0, http_client=self._http
         )
-        self._raised = (openai.APIStatusError, openai.APITimeoutError, openai.APIConnectionError)
-        self._broken = (httpx2.TimeoutException, httpx2.HTTPError, httpx2.StreamError)
 
-    async def send(self, body: bytes, headers: dict[str, str]) -> Answer:
+    async def send(self, body: bytes) -> Answer:
         """Sends a request once, and returns when an answer begins.
 
         Args:
             body: exactly what leaves.
-            headers: the client's; only listed ones go up.
 
         Raises:
             Unanswered: none began.
@@ -109,9 +106,8 @@ class Upstream:
         import httpx2
         import openai
 
-        up = {name: value for name, value in headers.items() if name in _PASSED}
-        # Identity: the bytes that are kept are the bytes that mean something.
-        up |= {
+        # None of the client's: what leaves is what is recorded. Identity: the bytes that are kept mean something.
+        up = {
             "Authorization": f"Bearer {self._key()}",
             "Content-Type": "application/json",
             "Accept-Encoding": "identity",
@@ -140,6 +136,8 @@ class Upstream:
             connecting = isinstance(error.__cause__, httpx2.ConnectError)
             what = "can't connect" if connecting else "the connection broke before an answer"
             raise Unanswered("unreachable" if connecting else "cut_off", what, sent=not connecting) from None
+        except httpx2.HTTPError:
+            raise Unanswered("cut_off", "the connection broke within an error", sent=True) from None
         return Answer(response.status_code, _headers(response), self._chunks(response))
 
     async def _chunks(self, response: "httpx2.Response") -> AsyncIterator[bytes]:
@@ -172,13 +170,35 @@ def _transport(scan: Callable[[bytes], None], limits: "httpx2.Limits") -> "httpx
                 if name.lower() != b"authorization":
                     scan(value)
             scan(request.content)
-            return await super().handle_async_request(request)
+            response = await super().handle_async_request(request)
+            if response.status_code >= 400:
+                # The SDK reads errors whole.
+                response.stream = Short(response.stream)
+            return response
+
+    class Short(httpx2.AsyncByteStream):
+        """An error's body, which has an end."""
+
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            length = 0
+            async for chunk in self.inner:
+                length += len(chunk)
+                if length > _ERROR:
+                    raise httpx2.ReadError(f"an error of over {_ERROR >> 10} KiB")
+                yield chunk
+
+        async def aclose(self) -> None:
+            await self.inner.aclose()
 
     return Scanned(limits=limits, retries=0)
 
 
 def _headers(response: "httpx2.Response") -> dict[str, str]:
-    return {name: value for name in _DOWN if (value := response.headers.get(name)) is not None}
+    found = {name: response.headers.get(name, "") for name in _DOWN}
+    return {name: value for name, value in found.items() if value and value.isascii() and value.isprintable()}
 
 
 async def _whole(content: bytes) -> AsyncIterator[bytes]:

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from schemas.reading import one_reading
+
 MAX_EVENT = 16 << 20
 """Bytes of one event; an upstream that sends more is cut off."""
 
@@ -14,8 +16,8 @@ class Event(NamedTuple):
 
     Attributes:
         raw: its bytes as they came, its blank line included; empty for a comment's.
-        type: the `type` of its data; empty where it is no JSON object with one.
-        data: its data, decoded; None for comments, `[DONE]` and what is no JSON object.
+        type: the `type` of its data; empty where it has none.
+        data: its data, decoded; None for comments and `[DONE]`.
     """
 
     raw: bytes
@@ -37,7 +39,7 @@ class Events:
         """The events that a chunk completes.
 
         Raises:
-            Malformed: an event is no UTF-8, or too long.
+            Malformed: an event is too long, or clients could differ in what it is.
         """
         data = self._rest + chunk if self._rest else chunk
         start = 0
@@ -55,19 +57,18 @@ class Events:
 
 
 def _end_of_event(data: bytes, start: int) -> int:
-    """Where the event that begins at `start` ends; 0 where it goes on."""
+    """Where the event that begins at `start` ends, after an empty line; 0 where it goes on."""
     unix = data.find(b"\n\n", start)
     # Only before the other end: a piece with many events is not searched whole for each.
-    dos = data.find(b"\r\n\r\n", start, unix + 3 if unix >= 0 else len(data))
-    if unix < 0 and dos < 0:
-        return 0
-    if dos < 0 or 0 <= unix < dos:
-        return unix + 2
-    return dos + 4
+    dos = data.find(b"\n\r\n", start, unix + 2 if unix >= 0 else len(data))
+    if dos >= 0:
+        return dos + 3
+    return unix + 2 if unix >= 0 else 0
 
 
 def _event(raw: bytes) -> Event:
-    lines = []
+    lines: list[str] = []
+    named = None
     try:
         text = raw.decode()
     except UnicodeDecodeError:
@@ -78,20 +79,27 @@ def _event(raw: bytes) -> Event:
             # Allowed as an end of line, and used by nobody: some clients would see other events than we do.
             raise Malformed("a stream has bare carriage returns")
     for line in text.split("\n"):
-        if line.startswith("data"):
-            name, _, value = line.partition(":")
-            if name == "data":
-                lines.append(value.removeprefix(" "))
+        name, _, value = line.partition(":")
+        if name == "data":
+            lines.append(value.removeprefix(" "))
+        elif name == "event":
+            named = value.removeprefix(" ")
+        elif not name.isascii():
+            # Such as `data` after a byte order mark, which some clients strip and others do not.
+            raise Malformed("a stream has a field whose name is not ASCII")
     if not lines or lines == ["[DONE]"]:
         return Event(raw, "", None)
     try:
-        data = msgspec.json.decode("\n".join(lines))
-    except (msgspec.MsgspecError, RecursionError):
-        raise Malformed("the data of an event is no JSON") from None
+        data = one_reading("\n".join(lines).encode())
+    except ValueError as error:
+        raise Malformed(f"the data of an event: {error}") from None
     if not isinstance(data, dict):
         raise Malformed("the data of an event is no object")
     kind = data.get("type")
-    return Event(raw, kind if isinstance(kind, str) else "", data)
+    if not isinstance(kind, str) or named not in (None, kind):
+        # Clients go by either name.
+        raise Malformed("an event has no type, or two")
+    return Event(raw, kind, data)
 
 
 def encode(type: str, data: dict[str, Any]) -> bytes:
@@ -106,6 +114,17 @@ COMMENT = b": waiting\n\n"
 def error(message: str, *, code: str, param: str | None = None, kind: str = "invalid_request_error") -> bytes:
     """An error's body."""
     return msgspec.json.encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
+
+
+def told(content: bytes) -> bytes:
+    """An upstream's error body, anew: only what clients read of one."""
+    try:
+        error = one_reading(content).get("error")
+    except (ValueError, AttributeError):
+        error = None
+    said = error if isinstance(error, dict) else {"message": error if isinstance(error, str) else None}
+    kept = {name: str(said[name])[:2000] for name in ("message", "type", "param", "code") if said.get(name) is not None}
+    return msgspec.json.encode({"error": {"message": "the other side gave no reason", "type": "api_error"} | kept})
 
 
 def failed(message: str, sequence: int, response: dict[str, Any]) -> bytes:
@@ -133,9 +152,7 @@ def unsuccessful(response: dict[str, Any]) -> dict[str, Any]:
     error = response.get("error")
     said = error if isinstance(error, dict) else {}
     reason = {"code": str(said.get("code") or "server_error")[:100], "message": str(said.get("message") or "")[:1000]}
-    usage = response.get("usage")
-    counted = {"usage": usage} if isinstance(usage, dict) else {}
-    return {"object": "response", **kept, **counted, "output": [], "status": "failed", "error": reason}
+    return {"object": "response", **kept, "output": [], "status": "failed", "error": reason}
 
 
 _ABOUT = ("id", "created_at", "model", "service_tier")

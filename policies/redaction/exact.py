@@ -4,6 +4,7 @@ The whole of redaction so far: a profile that only carries such values.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -35,7 +36,8 @@ class Exact:
 
     def found(self, data: bytes) -> bool:
         """Whether any value stands in these bytes, in the forms that JSON gives it."""
-        return any(form in data for form in self._forms)
+        plain = _plain(data.decode("utf-8", "replace")).encode() if b"\\" in data else data
+        return any(form in data or form in plain for form in self._forms)
 
     def redact(self, value: Any, mark: Callable[[str], str]) -> tuple[Any, int]:
         """A JSON value with every string and name masked; and how often something was."""
@@ -43,6 +45,9 @@ class Exact:
 
         def masked(text: str) -> str:
             nonlocal count
+            if "\\" in text and (plain := _plain(text)) != text and any(form in plain for form, _ in self._spelled):
+                # Within JSON in this text, spelled in a way that only its reader sees through.
+                text = plain
             for form, secret in self._spelled:
                 if form in text:
                     count += text.count(form)
@@ -59,6 +64,20 @@ class Exact:
             return inner
 
         return walk(value), count
+
+
+_ESCAPED = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|/)")
+
+
+def _plain(text: str) -> str:
+    """A text without escapes that JSON does not need: those are spelled out, at any level of JSON within JSON."""
+
+    def spelled(match: re.Match[str]) -> str:
+        char = chr(int(match[1], 16)) if match[1] else "/"
+        needed = char in '"\\' or not char.isprintable()
+        return match[0] if needed else char
+
+    return _ESCAPED.sub(spelled, text)
 
 
 def _forms(value: str, depth: int) -> set[str]:
