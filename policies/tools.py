@@ -115,6 +115,8 @@ class Tools:
         name, namespace, text = item.get("name"), item.get("namespace"), item.get(member)
         if not isinstance(name, str) or not isinstance(namespace, str | None) or not isinstance(text, str):
             return "a malformed call of a tool"
+        if not isinstance(call := item.get("call_id"), str) or not call:
+            return "a call of a tool without call_id"
         if item.get("status", "completed") not in ("completed", None):
             return "an unfinished call of a tool"
         place = (namespace or "", name)

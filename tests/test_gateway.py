@@ -182,6 +182,70 @@ def test_an_error_brings_a_client_nothing_but_what_clients_read_of_one(open_gate
     assert len(open_gate.entries("model.response")) == 2
 
 
+def test_a_token_reaches_the_contents_of_its_own_run_alone(open_gate: Gate) -> None:
+    with open_gate.log.run("other") as other:
+        address = other.artifact(b"of another run").address
+    part: Any = [{"role": "user", "content": [{"type": "input_text", "text": address}]}]
+    assert open_gate.post({"model": "gpt-5.4-mini", "input": part}).status_code == 400
+    assert open_gate.upstream.requests == []
+    assert open_gate.entries("decision")[-1].entry.effect == "deny"
+    part[0]["content"][0]["text"] = open_gate.run.artifact(b"of another run").address
+    assert open_gate.post({"model": "gpt-5.4-mini", "input": part}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [[{"type": "mcp"}], [{"type": "namespace", "name": "n", "tools": [{"type": "web_search"}]}], [5], "mcp"],
+    ids=str,
+)
+def test_no_item_of_the_input_brings_a_hosted_tool(open_gate: Gate, tools: Any) -> None:
+    items = [{"role": "user", "content": "x"}, {"type": "additional_tools", "role": "developer", "tools": tools}]
+    assert open_gate.post({"model": "gpt-5.4-mini", "input": items}).status_code == 400
+    assert open_gate.upstream.requests == []
+
+
+def test_a_request_behind_a_dummy_is_another_try_each_time(path: Path, upstream: Upstream, tmp_path: Path) -> None:
+    with gate(path, upstream, tmp_path, POLICY + "max_retries_per_task = 1\n") as g:
+        items = [{"role": "user", "content": "dummy"}, {"role": "user", "content": "task"}]
+        statuses = [
+            g.post({"model": "gpt-5.4-mini", "input": asked}).status_code for asked in (items[:1], *[items] * 4)
+        ]
+        assert statuses == [200, 200, 200, 400, 400]
+
+
+@pytest.mark.parametrize("name", ["x_ledger_task", "x_ledger_stage", "x_ledger_task_scope"])
+@pytest.mark.parametrize("value", [KEY, "gr\u00f6\u00dfe"])
+def test_no_label_is_kept_that_holds_a_secret_or_can_not_be_read(open_gate: Gate, name: str, value: str) -> None:
+    answered = open_gate.post({"model": "gpt-5.4-mini", "input": "x"}, **{name: value.encode("latin-1")})
+    assert answered.status_code == 400
+    recorded = open_gate.entries("decision")[-1]
+    assert KEY.encode() not in recorded.raw
+    assert KEY.encode() not in open_gate.log.read(recorded.entry.content)
+
+
+def test_the_key_does_not_come_back(open_gate: Gate) -> None:
+    open_gate.upstream.reply(Answer(text=f"the key is {KEY}", headers={"x-request-id": KEY}))
+    answered = open_gate.ask("x")
+    assert answered.status_code == 400
+    assert KEY not in answered.text + str(answered.headers)
+    raw = json.dumps({"error": {"message": f"bad key {KEY}"}}).encode()
+    open_gate.upstream.reply(Answer(http=401, raw=raw, headers={"x-request-id": KEY}))
+    answered = open_gate.ask("y")
+    assert answered.status_code == 401
+    assert KEY not in answered.text + str(answered.headers)
+
+
+def test_a_model_that_is_said_to_be_cheaper_is_not_cheaper(open_gate: Gate) -> None:
+    usage = {"input_tokens": 1_000_000, "output_tokens": 0}
+    costs = []
+    for said in ("gpt-5.4-mini", "gpt-5-nano"):
+        found = ABOUT | {"status": "completed", "output": [], "model": said, "usage": usage}
+        open_gate.upstream.reply(Answer(raw=json.dumps(found).encode()))
+        assert open_gate.ask(said).status_code == 200
+        costs.append(open_gate.last("model.response").cost)
+    assert costs[0] == costs[1] > 0
+
+
 def test_large_answers_that_are_not_streamed_arrive(open_gate: Gate) -> None:
     open_gate.upstream.reply(Answer(text="x" * (6 << 20)))
     answered = open_gate.ask("x")

@@ -141,6 +141,11 @@ class Answered:
         """Items that a client would execute."""
         return [item for item in self.items if is_call(item)]
 
+    @property
+    def hosted(self) -> list[dict[str, Any]]:
+        """Calls that the other side executed, for a fee."""
+        return [item for item in self.items if item.get("type") in _HOSTED]
+
     def tokens(self) -> tuple[int, int, int, int, int] | None:
         """Input, cached, output, reasoning and cache-written tokens; None where it does not say."""
         usage = self.response.get("usage")

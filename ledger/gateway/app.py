@@ -12,19 +12,17 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from ledger.drafts import Drafts, Item, Kind
-from ledger.gateway import wire
+from ledger.gateway import refusing, wire
+from ledger.gateway.artifacts import of_run
 from ledger.gateway.binding import Bound, bind
 from ledger.gateway.body import LONGEST, Body, Refused
 from ledger.gateway.door import Door
-from ledger.gateway.records import Place, Records
+from ledger.gateway.records import Place
 from ledger.gateway.steps import Call
 from ledger.gateway.tokens import Token, TokenRefused
 from ledger.schemas_added import find as find_schema
-from policies.findings import Decision, Finding
-from schemas.entries import Content, references
 from schemas.envelope import read_envelope
 from schemas.errors import LedgerError, Malformed, NotFound
-from schemas.ids import address, cid_of
 
 STALL_S = 30.0
 """Seconds that a client may take between two pieces of its body."""
@@ -86,6 +84,9 @@ def application(door: Door) -> Starlette:
         if kind not in get_args(Kind):
             raise NotFound(f"no entries of kind {kind[:60]!r} are taken", hint=", ".join(get_args(Kind)))
         said = request.query_params
+        to = said.get("to", "0") or "0"
+        if not (to.isascii() and to.isdecimal() and len(to) < 20):
+            raise Malformed("to is no index", hint="the index of a prompt")
         stage, lane, task = (getattr(token, name) or said.get(name, "") for name in ("stage", "lane", "task"))
         item = Item(
             kind=kind,
@@ -93,7 +94,7 @@ def application(door: Door) -> Starlette:
             name=said.get("name", ""),
             media_type=request.headers.get("content-type", ""),
             model=said.get("model", ""),
-            to=int(said.get("to", "0") or 0),
+            to=int(to),
         )
         draft = await asyncio.to_thread(Drafts(door.log.writer, token.run, stage, lane, task).items, [item])
         [done] = await door.committing.commit(draft)
@@ -102,15 +103,10 @@ def application(door: Door) -> Starlette:
     async def blobs(request: Request) -> Response:
         """A content that an entry of the token's run names; no other."""
         token = door.authenticate(request.headers.get("authorization", ""))
-        wanted = cid_of("artifact://" + request.path_params["cid"])
-
-        def read() -> bytes:
-            for recorded in door.log.entries(token.run):
-                if isinstance(recorded.entry, Content) and wanted in references(recorded.entry, recorded.raw):
-                    return door.log.read(address(wanted))
-            raise NotFound(f"{address(wanted)} is not of this run", hint="a token reads what its own run names")
-
-        return Response(await asyncio.to_thread(read), media_type="application/octet-stream")
+        wanted = "artifact://" + request.path_params["cid"]
+        return Response(
+            await asyncio.to_thread(of_run, door.log, token.run, wanted), media_type="application/octet-stream"
+        )
 
     async def run(request: Request) -> Response:
         """What the token is bound to, and how its run stands."""
@@ -229,12 +225,8 @@ async def _body(request: Request) -> bytes:
 
 
 async def _record_refused(door: Door, token: Token, refused: Refused) -> None:
-    """A request that can't pass is a record too; its bytes are not kept: nothing in it was redacted."""
-    finding = Finding("request", "deny", refused.field, "a request that can be held to policy", refused.what, "gateway")
     place = Place(token.run, token.stage, token.lane, token.task)
-    records = Records(door.log.writer, place, door.now())
-    records.decision("model.request", Decision("deny", (finding,)), door.policies_for(token), {"refused": refused.what})
-    await door.committing.commit(records.draft())
+    await refusing.record(door, place, door.policies_for(token), refused.field, refused.what)
 
 
 async def _call(door: Door, bound: Bound, body: Body, headers: dict[str, str]) -> Response:

@@ -6,12 +6,30 @@ from typing import Any
 
 from ledger.gateway.body import Body
 from ledger.gateway.stopped import Stopped
+from ledger.index.reader import Log
+from schemas.entries import Content, references
 from schemas.errors import Erased, Malformed, Missing, NotFound, NotSound
+from schemas.ids import cid_of
 
 Read = Callable[[str], bytes]
-"""The content of an address, as `Log.read` gives it."""
+"""The content of an address, as `of_run` gives it."""
 
 _MEMBERS = ("text", "file_data", "image_url")
+
+
+def of_run(log: Log, run: str, wanted: str) -> bytes:
+    """A content that an entry of the run names; no other: what a token reaches is its run's.
+
+    Raises:
+        NotFound: none names it. Also what `Log.read` raises.
+    """
+    cid = cid_of(wanted)
+    for recorded in log.entries(run):
+        if isinstance(recorded.entry, Content) and cid in references(recorded.entry, recorded.raw):
+            return log.read(wanted)
+    raise NotFound(
+        f"{wanted} is not of this run", hint="add the content to the run, and name the address that it has there"
+    )
 
 
 def resolve(body: Body, addresses: tuple[str, ...], read: Read) -> None:

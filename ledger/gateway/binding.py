@@ -28,9 +28,15 @@ def bind(door: Door, token: Token, headers: dict[str, str], body: Body) -> Bound
     metadata = body.value.get("metadata") or {}
     said: dict[str, str] = {}
     for name in ("stage", "lane", "task", "task-scope"):
-        value = headers.get(f"x-ledger-{name}") or metadata.get(f"ledger.{name}") or ""
+        header = headers.get(f"x-ledger-{name}") or ""
+        value = header or metadata.get(f"ledger.{name}") or ""
         if not isinstance(value, str) or len(value) > 1000:
             raise Refused(f"{name} is no text, or too long", f"metadata.ledger.{name}")
+        if not (header.isascii() and value.isprintable()):
+            raise Refused(f"{name} is not printable", name, f"beyond ASCII: metadata, ledger.{name}")
+        if door.exact.found(value.encode()):
+            # It would stand in clear for as long as the ledger does.
+            raise Refused(f"{name} holds a secret", name)
         said[name] = value
     if any(name.startswith("ledger.") for name in metadata):
         rest = {name: value for name, value in metadata.items() if not name.startswith("ledger.")}

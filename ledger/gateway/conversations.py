@@ -34,10 +34,11 @@ class Conversations:
 
         A request that only repeats an earlier one, or goes on after an answer that failed, is another try.
         """
+        repeated = (_task(place), key.turns[-1]) in self._said
         for turn in reversed(key.turns[:-1]):
             found = self._said.get((_task(place), turn))
             if found is not None:
-                return found.entry, found.good is False
+                return found.entry, repeated or found.good is False
         return 0, True
 
     def asked(self, place: Place, key: Key, index: int) -> None:

@@ -11,6 +11,9 @@ AHEAD = 4 << 20
 _TOGETHER = 64 << 10
 """Bytes from which on what waits is handed over."""
 
+STUCK_S = 60.0
+"""Seconds after which a client that takes nothing is waited for no longer."""
+
 ALIVE_S = 15.0
 """Seconds of silence after which a waiting stream gets a comment."""
 
@@ -29,7 +32,7 @@ class Outlet:
     """
 
     def __init__(self, streamed: bool) -> None:
-        self._streamed = streamed
+        self._paced = streamed
         self.http = 0
         self.headers: dict[str, str] = {}
         self.ended = False
@@ -53,8 +56,9 @@ class Outlet:
         self._pieces.append(data)
         self._length += len(data)
         self._tell()
-        while self._streamed and self.http == 200 and self.listeners and self._length - self._taken > AHEAD:
-            await self._wait()
+        while self._paced and self.http == 200 and self.listeners and self._length - self._taken > AHEAD:
+            # Who takes nothing for so long keeps no answer from being read and recorded.
+            self._paced = await self._wait(STUCK_S)
 
     def end(self) -> None:
         """Nothing more comes."""

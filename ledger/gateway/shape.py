@@ -60,6 +60,8 @@ def shape(body: Body, policies: Sequence[Policy], stage: str, schema: bytes | No
     body.set("service_tier", body.value.get("service_tier") or "default", "service_tier")
     # Kept upstream is kept from us.
     body.set("store", False, "store")
+    for item in body.items:
+        _check_brought(item.get("tools"))
     hosted = _hosted_tools(body, policies)
     effort = _effort(body, policies, stage)
     calls = _positive(body, "max_tool_calls")
@@ -71,6 +73,8 @@ def shape(body: Body, policies: Sequence[Policy], stage: str, schema: bytes | No
     fees = (calls or 0) * max((_FEES.get(kind, _FEE) for kind in hosted), default=0)
     try:
         tools, compiled = validation.Tools(body.tools), _schema(body, schema)
+        if body.value.get("tool_choice") == "none":
+            tools = validation.Tools([])
     except Malformed as error:
         raise Stopped(error.what, code="invalid_schema", param="tools") from None
     return Shape(effort, str(body.value["service_tier"]), hosted, fees, output, tools, compiled)
@@ -91,6 +95,22 @@ def _hosted_tools(body: Body, policies: Sequence[Policy]) -> tuple[str, ...]:
         if isinstance(choice, dict) and choice.get("type") in denied:
             body.remove("tool_choice", "tools")
     return tuple(sorted(found))
+
+
+def _check_brought(tools: Any) -> None:
+    """Tools that an item of the input brings: no policy lists hosted ones there."""
+    if not isinstance(tools, list | None):
+        raise Stopped("the tools of an item are no list", code="invalid_request", param="input")
+    for tool in tools or ():
+        if _is_hosted(tool):
+            raise Stopped("an item of the input brings a hosted tool", code="invalid_request", param="input")
+        if tool["type"] == "namespace":
+            _check_brought(tool.get("tools"))
+
+
+def fees(items: Sequence[dict[str, Any]]) -> int:
+    """Micro-USD that the hosted calls of an output cost, rounded up."""
+    return sum(_FEES.get(item["type"].removesuffix("_call"), _FEE) for item in items)
 
 
 def _is_hosted(tool: Any) -> bool:

@@ -6,21 +6,22 @@ answer before a client may act on it.
 
 import asyncio
 import base64
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
 from blake3 import blake3
 
-from ledger.gateway import artifacts, upstream, wire
+from ledger.gateway import artifacts, refusing, upstream, wire
 from ledger.gateway.answer import Answered
 from ledger.gateway.binding import Bound
 from ledger.gateway.body import Body
 from ledger.gateway.door import Door
 from ledger.gateway.outlet import ALIVE_S, Outlet
-from ledger.gateway.records import Records
+from ledger.gateway.records import Place, Records
 from ledger.gateway.release import Release
 from ledger.gateway.requestkey import VERSION, Key
-from ledger.gateway.shape import shape
+from ledger.gateway.shape import fees, shape
 from ledger.gateway.stopped import Stopped
 from ledger.gateway.upstream import Leak, Unanswered
 from ledger.state import Recorded, State
@@ -75,8 +76,9 @@ class Call:
         self.body = body
         self.addresses = addresses
         self.schema = schema
-        # What it is bound to counts as well: an equal body of another task is another call.
-        self.came = blake3(msgspec.json.encode([self.place, self.scope]) + body.came).digest()
+        # What it is bound to counts as well: an equal body of another task, or under another policy, is another call.
+        terms = [self.place, self.scope, [policy.version for policy in self.policies], addresses, schema]
+        self.came = blake3(msgspec.json.encode(terms) + body.came).digest()
         self.outlet = Outlet(body.stream)
         self.index = 0
         self.left = False
@@ -85,6 +87,7 @@ class Call:
         self.answer = Answered(body.stream)
         self._http = 0
         self._reserved = 0
+        self._recorded = False
         self._task: asyncio.Task[None] | None = None
         self.forgetting: asyncio.TimerHandle | None = None
         self.giving_up: asyncio.TimerHandle | None = None
@@ -108,7 +111,7 @@ class Call:
         """Steps 3 to 12; steps 1 and 2 are `binding.bind` and `Body`."""
         try:
             await self.door.look_for(self.place.run)
-            self.resolve()  # 3
+            await self.resolve()  # 3
             self.redact()  # 4
             self.route()  # 5
             self.set_forth()
@@ -117,12 +120,18 @@ class Call:
             await self.permit()  # 6, 7
             await self.send()  # 8, 9
         except Stopped as stopped:
+            if not self.index and not self._recorded:
+                await refusing.record(self.door, self.place, self.policies, stopped.param or "", stopped.message)
             await self.refuse(stopped)
         except LedgerError as error:
             await self.refuse(Stopped(_said(error), code="ledger_error", http=503))
         except Exception as error:  # noqa: BLE001
             # Fails closed: the client learns nothing but that it failed.
             self.door.bug(error)
+            if self.index and not self._recorded:
+                # A request without a response would hold its reservation for ever.
+                self.answer.status = "malformed"
+                await self.record("none", "the gateway failed", True, 0)
             await self.refuse(Stopped("the gateway failed; nothing was let through", code="gateway_error", http=500))
         finally:
             self.outlet.end()
@@ -138,7 +147,7 @@ class Call:
             answered: dict[int, ModelResponse] = {}
             for recorded in log.entries(run):
                 entry = recorded.entry
-                if isinstance(entry, ModelRequest) and entry.digest == digest:
+                if isinstance(entry, ModelRequest) and entry.digest == digest and _place(entry) == self.place:
                     asked = recorded.index
                 elif isinstance(entry, ModelResponse):
                     answered[entry.to] = entry
@@ -155,9 +164,11 @@ class Call:
         await self.outlet.put(found[1])
         return True
 
-    def resolve(self) -> None:
-        """3: contents stand where their addresses stood."""
-        artifacts.resolve(self.body, self.addresses, self.door.log.read)
+    async def resolve(self) -> None:
+        """3: contents of the run stand where their addresses stood."""
+        if self.addresses or b"artifact://" in self.body.came:
+            read = partial(artifacts.of_run, self.door.log, self.place.run)
+            await asyncio.to_thread(artifacts.resolve, self.body, self.addresses, read)
 
     def redact(self) -> None:
         """4: known secrets are masked wherever they stand."""
@@ -308,6 +319,7 @@ class Call:
         records.policies(unknown)
         records.decision(_ACTION, decision, self.policies, question, self._out)
         done = await self.door.committing.commit(records.draft())
+        self._recorded = True
         self.door.recorded(self.place.run, unknown)
         finding = next(f for f in decision.findings if f.effect == decision.effect)
         code = "policy_denied" if decision.effect == "deny" else "approval_required"
@@ -332,9 +344,13 @@ class Call:
             return int((upstream.clock() - began) * 1000)
 
         sent, why = True, ""
+        down: dict[str, str] = {}
         try:
             beginning = await self.door.upstream.send(self._out)
             self._http = beginning.http
+            down = {
+                name: value for name, value in beginning.headers.items() if not self.door.exact.found(value.encode())
+            }
             whole = beginning.http == 200
             answer.streamed = whole and beginning.headers.get("content-type", "").startswith("text/event-stream")
             mixed = whole and answer.streamed is not self.streamed
@@ -343,7 +359,7 @@ class Call:
                 if answer.fault:
                     break
                 for event in events:
-                    await self._relay(event, beginning.headers)
+                    await self._relay(event, down)
             if mixed:
                 answer.status, why = "malformed", "a stream was asked for and none came, or the other way round"
             elif whole:
@@ -358,14 +374,13 @@ class Call:
         except Unanswered as unanswered:
             answer.status, sent, why = unanswered.status, unanswered.sent, str(unanswered)
         except asyncio.CancelledError:
-            answer.status, why = (
-                "cut_off",
-                f"the client went away, and the answer was not read to its end in {HANG_UP_S:.0f} s",
-            )
+            answer.status, why = "cut_off", "the gateway was stopped"
+            if self.left:
+                why = f"the client went away, and the answer was not read to its end in {HANG_UP_S:.0f} s"
         verdict, fault = self.judge()  # 10
         why = why or answer.fault or fault
         await self.record(verdict, why, sent, passed())  # 11
-        await self.let_go(beginning.headers if self._http else {}, verdict, why)  # 12
+        await self.let_go(down, verdict, why)  # 12
 
     async def _relay(self, event: wire.Event, headers: dict[str, str]) -> None:
         if self.streamed and (passing := self.release.take(event)):
@@ -382,6 +397,8 @@ class Call:
                 return "invalid", fault
         if (fault := answer.unspoken()) is not None:
             return "invalid", fault
+        if self.door.exact.found(answer.content):
+            return "invalid", "a secret stands in it"
         if self.shape.schema is not None and (answer.text or not answer.calls):
             fault = validation.check_output(self.shape.schema, answer.text)
             if fault is not None:
@@ -393,10 +410,10 @@ class Call:
         if tokens is not None:
             said, usage, now = self.answer.response, prices.Usage(*tokens), self.door.now()
             tier = str(said.get("service_tier") or self.shape.tier)
-            for model in (str(said.get("model") or ""), self.body.model):
-                if (found := prices.cost(model, usage, now, tier)) is not None:
-                    return found
-            return self._reserved
+            # The model that was asked for, or the one that is said to have answered: who answers sets no price.
+            models = (str(said.get("model") or ""), self.body.model)
+            found = [cost for model in models if (cost := prices.cost(model, usage, now, tier)) is not None]
+            return max(found) + fees(self.answer.hosted) if found else self._reserved
         # Nobody says what it cost: what was refused or never arrived costs nothing, anything else all of it.
         return self._reserved if sent and self.answer.status != "refused" else 0
 
@@ -420,6 +437,7 @@ class Call:
         if answer.status == "refused" and not sent:
             records.violation("leak", why)
         await asyncio.shield(door.committing.commit(records.draft()))
+        self._recorded = True
         door.settled()
         good = verdict == "valid" and answer.status == "completed"
         door.conversations.answered(self.place, self.index, good=good)
@@ -429,7 +447,10 @@ class Call:
         outlet, answer = self.outlet, self.answer
         if answer.status == "refused" and self._http:
             outlet.begin(self._http, headers | {"content-type": "application/json"})
-            await outlet.put(wire.told(answer.content))
+            told = wire.told(answer.content)
+            if self.door.exact.found(told):
+                told = wire.told(b"")
+            await outlet.put(told)
         elif verdict == "valid":
             outlet.begin(200, {**headers, "x-ledger-entry": str(self.index)})
             await outlet.put(self.release.rest() if self.streamed else answer.content)
@@ -470,6 +491,10 @@ class Call:
         """Returns when status and headers are known; a stream that waits is opened after a while."""
         if not await self.outlet.begun(ALIVE_S if self.streamed else None):
             self.outlet.begin(200, {"content-type": "text/event-stream; charset=utf-8"})
+
+
+def _place(entry: ModelRequest) -> Place:
+    return Place(entry.run, entry.stage, entry.lane, entry.task)
 
 
 def _said(error: LedgerError) -> str:
