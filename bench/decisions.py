@@ -1,14 +1,12 @@
 """What one policy decision takes: `python -m bench.decisions`, or `decision_us()` from another benchmark."""
 
 import time
-from datetime import UTC, datetime
 from decimal import Decimal
 
-from policies.evaluate import Question, evaluate
-from schemas.envelope import TaskScope
+from policies.evaluate import evaluate
 from schemas.policy import Approvals, Lane, Policy
+from tests.support.questions import ask
 
-NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 # Every rule has something to do.
 POLICY = Policy(
     policy_id="bench",
@@ -27,29 +25,20 @@ POLICY = Policy(
 
 def decision_us(count: int = 20_000) -> float:
     """Microseconds of a decision by one policy, the mean of the best of five rounds."""
+    question = ask(
+        lane="cleanup",
+        asked="gpt-5.2-codex",
+        model="gpt-5.3-codex",
+        hosted_tools=("web_search",),
+        attempt=2,
+        reserved=650_000,
+        spent=1_234_567,
+        held=650_000,
+    )
     best = float("inf")
     for _ in range(5):
         began = time.perf_counter()
-        for number in range(count // 5):
-            question = Question(
-                action="model.request",
-                run="018f3c1e-7b2a-7c3d-8e4f-0123456789ab",
-                stage="plan",
-                lane="cleanup",
-                task="t",
-                asked="gpt-5.2-codex",
-                model="gpt-5.3-codex",
-                effort="high",
-                scope=TaskScope("file", "src/a.c"),
-                hosted_tools=("web_search",),
-                attempt=2,
-                reserved=650_000 + number,
-                spent=1_234_567,
-                held=650_000,
-                now=NOON,
-                started=NOON,
-                paused=False,
-            )
+        for _ in range(count // 5):
             evaluate([POLICY], question)
         best = min(best, (time.perf_counter() - began) / (count // 5) * 1e6)
     return best

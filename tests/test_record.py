@@ -130,6 +130,32 @@ def test_what_ends_the_recorder_ends_its_command_and_is_recorded(path: Path, ups
         assert log.runs()[0].status == "failed"
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_no_signal_at_any_time_leaves_a_recorded_run_open(path: Path, upstream: Upstream, number: int) -> None:
+    command = [*LEDGER, "record", "--upstream", upstream.url, "--key", "env:UPSTREAM_KEY", "--", "sleep", "0.3"]
+    for wait in (0.0, 0.1, 0.3, 0.4, 0.5):
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("recording ")
+        time.sleep(wait)
+        process.send_signal(number)
+        process.communicate(timeout=20)
+    with ledger.open(path) as log:
+        assert [run.status for run in log.runs() if run.status == "open"] == []
+
+
+def test_a_command_may_finish_its_run_and_gets_no_secret_under_another_name(
+    path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COPY_OF_IT", KEY)
+    code = "import os, subprocess; assert 'COPY_OF_IT' not in os.environ;"
+    code += f"subprocess.run({[*LEDGER, 'finish']!r} + [os.environ['LEDGER_RUN']], check=True)"
+    said = record(upstream, sys.executable, "-c", code)
+    assert said.status == 0, said.err
+    with ledger.open(path) as log:
+        assert log.runs()[0].status == "succeeded"
+
+
 class Served:
     """`ledger gateway` as a process."""
 

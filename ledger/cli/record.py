@@ -49,13 +49,13 @@ def command(
     settings = server.Settings(upstream or server.UPSTREAM, key or server.KEY, policies or ("local",), values)
     try:
         server.check(settings)
-        with Log.open(where) as log:
+        with Log.open(where) as log, recording.signals() as child:
             run = log.run(name or Path(command_line[0]).name, stage=stage, lane=lane, task=task)
             shown = ", ".join(settings.policies)
             voice.say(
                 f"recording {voice.short(run.id)}   policy {shown}   sandbox none (advisory)   key {settings.key}"
             )
-            done = recording.record(log, run, list(command_line), settings, (stage, lane, task))
+            done = recording.record(log, run, child, list(command_line), settings, (stage, lane, task))
             found = log.query(_SUMMARY.format(run=run.id)).to_pylist()[0]
     except LedgerError as error:
         voice.fail(error.what, error.hint)

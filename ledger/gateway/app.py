@@ -19,6 +19,7 @@ from ledger.gateway.body import LONGEST, Body, Refused
 from ledger.gateway.door import Door
 from ledger.gateway.records import Place
 from ledger.gateway.steps import Call
+from ledger.gateway.stopped import spell
 from ledger.gateway.tokens import Token, TokenRefused
 from ledger.schemas_added import find as find_schema
 from schemas.envelope import read_envelope
@@ -144,9 +145,9 @@ def _answering(door: Door, endpoint: Endpoint) -> Endpoint:
         try:
             return await endpoint(request)
         except TokenRefused as error:
-            return _error(401, _said(error), "invalid_api_key")
+            return _error(401, spell(error), "invalid_api_key")
         except Refused as error:
-            return _error(400, _said(error), "invalid_request", error.field)
+            return _error(400, spell(error), "invalid_request", error.field)
         except _TooLong as error:
             return _error(413, str(error), "request_too_large")
         except _Encoded as error:
@@ -156,9 +157,9 @@ def _answering(door: Door, endpoint: Endpoint) -> Endpoint:
         except ClientDisconnect:
             return Response(status_code=499)
         except (NotFound, Malformed) as error:
-            return _error(404 if isinstance(error, NotFound) else 400, _said(error), "invalid_request")
+            return _error(404 if isinstance(error, NotFound) else 400, spell(error), "invalid_request")
         except LedgerError as error:
-            return _error(503, _said(error), "ledger_error")
+            return _error(503, spell(error), "ledger_error")
         except Exception as error:  # noqa: BLE001
             # Fails closed, and says nothing of what it could not handle.
             door.bug(error)
@@ -182,10 +183,6 @@ class _Encoded(Exception):
 def _error(http: int, message: str, code: str, param: str | None = None) -> Response:
     headers = {"x-should-retry": "false" if http < 500 else "true"}
     return Response(wire.error(message, code=code, param=param), http, headers, "application/json")
-
-
-def _said(error: LedgerError) -> str:
-    return f"{error.what}; {error.hint}" if error.hint else error.what
 
 
 async def _upgrade(request: Request) -> Response:

@@ -136,7 +136,7 @@ class Body:
 
     @property
     def model(self) -> str:
-        """The model that is asked for now."""
+        """The model that is asked for, after the rewrites so far."""
         return str(self.value["model"])
 
     @property

@@ -57,67 +57,102 @@ class Recorded(NamedTuple):
     seconds: float
 
 
-def record(log: Log, run: Run, command: list[str], settings: server.Settings, place: tuple[str, str, str]) -> Recorded:
+def record(
+    log: Log, run: Run, child: "Child", command: list[str], settings: server.Settings, place: tuple[str, str, str]
+) -> Recorded:
     """Runs a command with its terminal passed through, and finishes the run.
 
     Args:
+        child: from `signals`, which is open from before the run began until it is over: what ends us in between ends
+            the command, and leaves no run open.
         place: stage, lane, task.
 
     Raises:
         UsageError: there is no such command.
     """
-    gateway = Inside(log, settings)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="ledger-") as folder:
-        (Path(folder) / "config.toml").write_text(_CODEX.format(url=gateway.url))
-        environment = _environment(settings) | {
-            "OPENAI_BASE_URL": gateway.url,
-            "OPENAI_API_KEY": token(log, run.id, *place),
-            "OPENAI_AGENTS_DISABLE_TRACING": "1",
-            "CODEX_HOME": folder,
-            "LEDGER": str(log.path.absolute()),
-            "LEDGER_RUN": run.id,
-        }
-        try:
-            with _signals() as child:
-                try:
-                    child.append(subprocess.Popen(command, env=environment))
-                except OSError as error:
-                    what = f"{command[0]}: {(error.strerror or 'can not be started').lower()}"
-                    raise UsageError(what, hint="ledger record -- COMMAND [ARGUMENT]…") from None
-                status = child[0].wait()
-        except UsageError:
-            run.finish("failed", reason="the command could not be started")
-            raise
-    # What the command left under way is recorded before the run is over.
-    gateway.close()
+    gateway = Inside(log, settings)
+    try:
+        status = _run(log, run.id, child, command, settings, gateway.url, token(log, run.id, *place))
+    except UsageError:
+        run.finish("failed", reason="the command could not be started")
+        raise
+    finally:
+        # What the command left under way is recorded before the run is over.
+        gateway.close()
     status = 128 - status if status < 0 else status
+    # The command may have finished its run itself.
+    log.catch_up()
     if log.chain.state.history.find(run.id) is not None:
         run.finish("succeeded" if status == 0 else "failed", reason="" if status == 0 else f"exit {status}")
     return Recorded(run.id, status, time.monotonic() - began)
 
 
+def _run(log: Log, run: str, child: "Child", command: list[str], settings: server.Settings, url: str, key: str) -> int:
+    with tempfile.TemporaryDirectory(prefix="ledger-") as folder:
+        (Path(folder) / "config.toml").write_text(_CODEX.format(url=url))
+        environment = _environment(settings) | {
+            "OPENAI_BASE_URL": url,
+            "OPENAI_API_KEY": key,
+            "OPENAI_AGENTS_DISABLE_TRACING": "1",
+            "CODEX_HOME": folder,
+            "LEDGER": str(log.path.absolute()),
+            "LEDGER_RUN": run,
+        }
+        try:
+            return child.run(command, environment)
+        except OSError as error:
+            what = f"{command[0]}: {(error.strerror or 'can not be started').lower()}"
+            raise UsageError(what, hint="ledger record -- COMMAND [ARGUMENT]…") from None
+
+
 def _environment(settings: server.Settings) -> dict[str, str]:
-    """This process's, without the secrets that it holds by name."""
+    """This process's, without the secrets that it holds by name, under whatever other name they stand."""
     secret = {uri[4:] for uri in (settings.key, *settings.secrets) if uri.startswith("env:")}
-    return {name: value for name, value in os.environ.items() if name not in secret}
+    values = {os.environ[name] for name in secret if os.environ.get(name)}
+    return {name: value for name, value in os.environ.items() if name not in secret and value not in values}
+
+
+class Child:
+    """The command, once it runs; signals that came before reach it then."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[Any] | None = None
+        self._came: list[int] = []
+
+    def run(self, command: list[str], environment: dict[str, str]) -> int:
+        """Runs it to its end."""
+        self._process = subprocess.Popen(command, env=environment)
+        for number in self._came:
+            self._process.send_signal(number)
+        return self._process.wait()
+
+    def hand_on(self, number: int, frame: object) -> None:
+        """Handles a signal."""
+        if number == signal.SIGINT and _is_of_a_terminal():
+            # An interrupt of the terminal reaches the command by itself.
+            return
+        self._came.append(number)
+        if self._process is not None:
+            self._process.send_signal(number)
 
 
 @contextmanager
-def _signals() -> Iterator[list["subprocess.Popen[Any]"]]:
-    """An interrupt of the terminal reaches the command by itself; what ends us ends the command, and is recorded."""
-    child: list[subprocess.Popen[Any]] = []
-
-    def hand_on(number: int, frame: object) -> None:
-        for process in child:
-            process.send_signal(number)
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    signal.signal(signal.SIGINT, lambda *_: None)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, hand_on)
+def signals() -> Iterator[Child]:
+    """What would end us ends the command instead, and is recorded."""
+    child = Child()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [(number, signal.signal(number, child.hand_on)) for number in numbers]
     try:
         yield child
     finally:
-        for number, handler in before.items():
+        for number, handler in before:
             signal.signal(number, handler)
+
+
+def _is_of_a_terminal() -> bool:
+    """Whether we are what a terminal's interrupt goes to, and so is the command."""
+    try:
+        return os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        return False

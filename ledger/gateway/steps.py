@@ -22,7 +22,7 @@ from ledger.gateway.records import Place, Records
 from ledger.gateway.release import Release
 from ledger.gateway.requestkey import VERSION, Key
 from ledger.gateway.shape import fees, shape
-from ledger.gateway.stopped import Stopped
+from ledger.gateway.stopped import Stopped, spell
 from ledger.gateway.upstream import Leak, Unanswered
 from ledger.state import Recorded, State
 from policies import budget, evaluate, prices, routing, validation
@@ -124,7 +124,7 @@ class Call:
                 await refusing.record(self.door, self.place, self.policies, stopped.param or "", stopped.message)
             await self.refuse(stopped)
         except LedgerError as error:
-            await self.refuse(Stopped(_said(error), code="ledger_error", http=503))
+            await self.refuse(Stopped(spell(error), code="ledger_error", http=503))
         except Exception as error:  # noqa: BLE001
             # Fails closed: the client learns nothing but that it failed.
             self.door.bug(error)
@@ -495,7 +495,3 @@ class Call:
 
 def _place(entry: ModelRequest) -> Place:
     return Place(entry.run, entry.stage, entry.lane, entry.task)
-
-
-def _said(error: LedgerError) -> str:
-    return f"{error.what}; {error.hint}" if error.hint else error.what

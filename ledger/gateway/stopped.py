@@ -1,5 +1,7 @@
 """A call that ends before its end, and what its client is told."""
 
+from schemas.errors import LedgerError
+
 
 class Stopped(Exception):
     """The call ends here.
@@ -15,3 +17,8 @@ class Stopped(Exception):
         self.code = code
         self.http = http
         self.param = param
+
+
+def spell(error: LedgerError) -> str:
+    """What a client reads of an error of ours."""
+    return f"{error.what}; {error.hint}" if error.hint else error.what
