@@ -52,8 +52,9 @@ def one_reading(text: bytes) -> Any:
     """
     try:
         value = msgspec.json.decode(text)
-        # What encodes to the same bytes has lost nothing; the slow way is for other spellings.
-        if msgspec.json.encode(value) != text:
+        # What encodes to the same bytes, but for spaces, has lost nothing; the slow way is for other spellings.
+        one = msgspec.json.encode(value)
+        if one != text and one != msgspec.json.format(text, indent=-1):
             json.loads(text, object_pairs_hook=_unique)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         what = "nested too deep" if isinstance(error, RecursionError) else "no JSON"
