@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from ledger.commit import Appended
     from ledger.create import create as init
     from ledger.drafts import Item
-    from ledger.index.reader import Log
+    from ledger.index.reader import Log, open
     from ledger.run import Run
     from schemas.errors import (
         Ambiguous,
@@ -92,8 +92,6 @@ if TYPE_CHECKING:
     )
     from schemas.trust import TrustRoot
 
-    open = Log.open
-
 _PLACES = {
     "Appended": ("ledger.commit", "Appended"),
     "Item": ("ledger.drafts", "Item"),
@@ -102,7 +100,7 @@ _PLACES = {
     "Run": ("ledger.run", "Run"),
     "TrustRoot": ("schemas.trust", "TrustRoot"),
     "init": ("ledger.create", "create"),
-    "open": ("ledger.index.reader", "Log.open"),
+    "open": ("ledger.index.reader", "open"),
     "verify": ("ledger.audit.subject", "check"),
 }
 _ERRORS = frozenset(__all__) - _PLACES.keys() - {"__version__", "aio"}

@@ -53,7 +53,7 @@ MAX_TEXT = 10_000
 """Characters of a name, a media type or a reason."""
 
 
-def _check(item: Item) -> None:
+def check(item: Item) -> None:
     """Refuses what no type checker has kept away."""
     if not isinstance(item, Item):
         raise UsageError(f"not an item to append: {type(item).__name__}", hint="ledger.Item(kind=…, content=…)")
@@ -76,7 +76,12 @@ def _is_finite(value: object) -> bool:
     return not isinstance(value, list | tuple) or all(map(_is_finite, value))
 
 
-def _bytes(content: Content) -> bytes | Path:
+def as_bytes(content: Content) -> bytes | Path:
+    """What a content is as bytes; a file stays one.
+
+    Raises:
+        Malformed, UsageError: no text, and nothing that JSON holds.
+    """
     if isinstance(content, bytes | Path):
         return content
     if not isinstance(content, str | dict):
@@ -132,7 +137,7 @@ class Drafts:
             if len(text) > MAX_TEXT:
                 what = f"a name or reason of {len(text):,} characters; the limit is {MAX_TEXT:,}"
                 raise TooLarge(what, hint="put what is long into content, which may have gigabytes")
-        return [self.writer.blobs.prepare(key, bytes(_bytes(msgspec.to_builtins(detail))))]
+        return [self.writer.blobs.prepare(key, bytes(as_bytes(msgspec.to_builtins(detail))))]
 
     def start(self, name: str) -> Draft:
         """The run begins: makes its data key."""
@@ -155,14 +160,14 @@ class Drafts:
         contents: list[Prepared] = []
         addresses: list[str] = []
         for item in items:
-            _check(item)
+            check(item)
             if item.kind == "approval":
                 entry, prepared = self._approval(key, item)
                 contents.append(prepared)
                 entries.append(entry)
                 addresses.append(prepared.address)
                 continue
-            prepared = self.writer.blobs.prepare(key, _bytes(item.content), request=item.kind == "prompt")
+            prepared = self.writer.blobs.prepare(key, as_bytes(item.content), request=item.kind == "prompt")
             detail = self._detail(key, Detail(name=item.name, media_type=item.media_type))
             contents += [prepared, *detail]
             addresses.append(prepared.address)
@@ -205,7 +210,7 @@ def signed(content: Content) -> tuple[bytes, bytes]:
     """
     if isinstance(content, Path):
         return _signed_file(content)
-    return sshsig.split(bytes(_bytes(content)))
+    return sshsig.split(bytes(as_bytes(content)))
 
 
 def beside(path: Path) -> tuple[Path, Path]:

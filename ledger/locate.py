@@ -5,7 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
-from schemas.errors import CannotTell, Malformed, NotFound, NotOurs, NotSound, StorageFailed
+from schemas.errors import CannotTell, Malformed, NotFound, NotOurs, NotSound, StorageFailed, UsageError
 from schemas.ids import check_origin
 from store.folder import Folder
 
@@ -24,9 +24,15 @@ def locate(where: str | Path | None) -> Path:
 
     Raises:
         NotFound: there is none.
+        UsageError: it is not a folder, but served by a gateway.
     """
     named = where or os.environ.get("LEDGER")
     if named:
+        if str(named).startswith(("http://", "https://")):
+            raise UsageError(
+                f"{named} is a gateway's socket, and this needs the ledger itself",
+                hint="over the socket: ledger append, cat, finish; otherwise --ledger PATH",
+            )
         path = Path(named)
         if not _is_ledger(path) and _is_ledger(path / FOLDER):
             path /= FOLDER

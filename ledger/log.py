@@ -183,6 +183,11 @@ class Log:
                     if id is None or recorded.entry.run == id:
                         yield recorded
 
+    def last_prompt(self, run: str) -> int:
+        """Index of the newest prompt of an open run; 0 where there is none."""
+        prompts = self.chain.state.history.runs[run].prompts
+        return prompts[-1] if prompts else 0
+
     def detail(self, address: str) -> Detail:
         """The sealed part of an entry; empty where there is none, or it can't be read by this identity.
 

@@ -52,7 +52,6 @@ def command(
     """
     from ledger.cli import names
     from ledger.drafts import Item
-    from ledger.log import Log
 
     for option, given, kinds in (
         ("--model", model, ("prompt",)),
@@ -68,12 +67,11 @@ def command(
     if not name and isinstance(content, Path) and kind == "artifact":
         # A file's name may be any bytes; ours are text.
         name = content.name.encode("utf-8", "backslashreplace").decode()
-    with Log.open(where) as log:
+    with names.open_log(where) as log:
         id = names.open_run(log, run)
         opened = log.resume(id, stage=stage, lane=lane, task=task)
         if kind == "response" and to is None:
-            prompts = log.chain.state.history.runs[id].prompts
-            to = prompts[-1] if prompts else 0
+            to = log.last_prompt(id)
         item = Item(kind=kind, content=content, name=name, media_type=media_type, model=model, to=to or 0)
         appended = opened.append_many([item])[0]
     if as_json:

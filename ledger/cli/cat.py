@@ -23,6 +23,7 @@ def command(address: str, trust: str | None, identity: str | None, where: str | 
     example:
       ledger cat artifact://5f1c… > plan.txt
     """
+    from ledger import remote
     from ledger.cli import names
     from ledger.index.reader import Log
 
@@ -31,6 +32,11 @@ def command(address: str, trust: str | None, identity: str | None, where: str | 
 
         for piece in disclosed(Path(address), trust):
             sys.stdout.buffer.write(piece)
+        return
+    if url := remote.address(where):
+        with remote.Log.open(url) as over:
+            sys.stdout.buffer.write(over.read(address))
+            sys.stdout.buffer.flush()
         return
     with Log.open(where, identity=identity) as log:
         log.catch_up_places()

@@ -24,9 +24,8 @@ def command(
       ledger finish c41f9e02 --status failed --reason "tests are red"
     """
     from ledger.cli import names
-    from ledger.log import Log
 
-    with Log.open(where) as log:
+    with names.open_log(where) as log:
         id = names.open_run(log, run)
         appended = log.resume(id).finish(status, reason=reason)
     if as_json:

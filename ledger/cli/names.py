@@ -4,6 +4,7 @@ import os
 import re
 
 from ledger import log as base
+from ledger import remote
 from ledger.index.reader import Log
 from ledger.runs import RunInfo, age, choose, no_run_that_old
 from ledger.state import Recorded, read
@@ -17,7 +18,13 @@ _NUMBER = re.compile("[0-9]+")
 _DIGITS = 18
 
 
-def open_run(log: base.Log, text: str | None) -> str:
+def open_log(where: str | None) -> base.Log | remote.Log:
+    """What can be appended to: a ledger, or a run of one over a gateway's socket."""
+    url = remote.address(where)
+    return remote.Log.open(url) if url else base.Log.open(where)
+
+
+def open_run(log: base.Log | remote.Log, text: str | None) -> str:
     """The id of a run that can be appended to; `LEDGER_RUN` where none is named.
 
     Names and parts of ids are looked for among open runs only, so that appending to a long ledger stays quick.
@@ -27,10 +34,14 @@ def open_run(log: base.Log, text: str | None) -> str:
         RunClosed: that run has ended.
     """
     text = os.environ.get("LEDGER_RUN", "") if text is None else text
+    if not text and isinstance(log, remote.Log):
+        return log.run_id
     if not text:
         raise UsageError("no run named", hint="--run RUN, or: export LEDGER_RUN=$(ledger start)")
     if is_run_id(text):
         return text
+    if isinstance(log, remote.Log):
+        return choose(text, log.runs()).id
     if (back := age(text)) is not None:
         return _newest(log, text, back)
     try:

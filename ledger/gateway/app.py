@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
@@ -11,9 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from ledger.drafts import Drafts, Item, Kind
-from ledger.gateway import refusing, wire
-from ledger.gateway.artifacts import of_run
+from ledger.gateway import refusing, served, wire
 from ledger.gateway.binding import Bound, bind
 from ledger.gateway.body import LONGEST, Body, Refused
 from ledger.gateway.door import Door
@@ -78,46 +76,6 @@ def application(door: Door) -> Starlette:
         data = [{"id": name, "object": "model", "created": 0, "owned_by": "ledger"} for name in names]
         return Response(msgspec.json.encode({"object": "list", "data": data}), media_type="application/json")
 
-    async def entries(request: Request) -> Response:
-        """Appends a prompt, response, artifact, approval or value to the token's run."""
-        token = door.authenticate(request.headers.get("authorization", ""))
-        kind = request.path_params["kind"]
-        if kind not in get_args(Kind):
-            raise NotFound(f"no entries of kind {kind[:60]!r} are taken", hint=", ".join(get_args(Kind)))
-        said = request.query_params
-        to = said.get("to", "0") or "0"
-        if not (to.isascii() and to.isdecimal() and len(to) < 20):
-            raise Malformed("to is no index", hint="the index of a prompt")
-        stage, lane, task = (getattr(token, name) or said.get(name, "") for name in ("stage", "lane", "task"))
-        item = Item(
-            kind=kind,
-            content=await _body(request),
-            name=said.get("name", ""),
-            media_type=request.headers.get("content-type", ""),
-            model=said.get("model", ""),
-            to=int(to),
-        )
-        draft = await asyncio.to_thread(Drafts(door.log.writer, token.run, stage, lane, task).items, [item])
-        [done] = await door.committing.commit(draft)
-        return Response(msgspec.json.encode(done), media_type="application/json")
-
-    async def blobs(request: Request) -> Response:
-        """A content that an entry of the token's run names; no other."""
-        token = door.authenticate(request.headers.get("authorization", ""))
-        wanted = "artifact://" + request.path_params["cid"]
-        return Response(
-            await asyncio.to_thread(of_run, door.log, token.run, wanted), media_type="application/octet-stream"
-        )
-
-    async def run(request: Request) -> Response:
-        """What the token is bound to, and how its run stands."""
-        token = door.authenticate(request.headers.get("authorization", ""))
-        found = door.log.chain.state.history.find(token.run)
-        stands = {"open": found is not None, "steps": found.step if found else 0}
-        if found is not None:
-            stands |= {"spent": found.calls.spent, "held": found.calls.held, "paused": bool(found.calls.paused)}
-        return Response(msgspec.json.encode({"token": token, **stands}), media_type="application/json")
-
     async def health(request: Request) -> Response:
         return Response(b"ok\n", media_type="text/plain")
 
@@ -126,9 +84,10 @@ def application(door: Door) -> Starlette:
         Route("/v1/responses", _upgrade, methods=["GET"]),
         Route("/v1/envelopes", _answering(door, envelopes), methods=["POST"]),
         Route("/v1/models", _answering(door, models), methods=["GET"]),
-        Route("/ledger/entries/{kind}", _answering(door, entries), methods=["POST"]),
-        Route("/ledger/blobs/{cid}", _answering(door, blobs), methods=["GET"]),
-        Route("/ledger/run", _answering(door, run), methods=["GET"]),
+        *(
+            Route(path, _answering(door, answer), methods=[method])
+            for path, answer, method in served.routes(door, _body)
+        ),
         Route("/health", health, methods=["GET"]),
         Route("/{path:path}", _elsewhere, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
     ]

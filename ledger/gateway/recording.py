@@ -96,7 +96,7 @@ def _run(log: Log, run: str, child: "Child", command: list[str], settings: serve
             "OPENAI_API_KEY": key,
             "OPENAI_AGENTS_DISABLE_TRACING": "1",
             "CODEX_HOME": folder,
-            "LEDGER": str(log.path.absolute()),
+            "LEDGER": url.removesuffix("/v1"),
             "LEDGER_RUN": run,
         }
         try:

@@ -7,9 +7,9 @@ from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from ledger import homes, log
+from ledger import homes, log, remote
 from ledger.run import Run
 from ledger.runs import RunInfo
 from ledger.state import Recorded, read
@@ -193,6 +193,17 @@ class Log(log.Log):
             finally:
                 with self._indexing:
                     self._asking -= 1
+
+
+def open(where: str | Path | None = None, *, signer: str | None = None, identity: str | None = None) -> Log:
+    """Opens a ledger, see `Log.open`; or, where `where` or `LEDGER` is a URL, what a token reaches of one.
+
+    Within `ledger record` it is the gateway's socket: `ledger.remote.Log` answers, with the one run that is recorded.
+    """
+    if url := remote.address(where):
+        # It answers as the other does, and says of the rest that it is not served.
+        return cast(Log, remote.Log.open(url))
+    return Log.open(where, signer=signer, identity=identity)
 
 
 def _interruptible(connection: "duckdb.DuckDBPyConnection", question: "Callable[[duckdb.DuckDBPyConnection], T]") -> T:

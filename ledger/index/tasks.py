@@ -1,12 +1,14 @@
 """A ledger for asyncio: nothing blocks the event loop, and tasks share commits with threads."""
 
 import asyncio
+import importlib
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterable
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Self, TypeVar
 
+from ledger import remote
 from ledger.commit import Appended, Draft
 from ledger.create import create
 from ledger.drafts import Content, Drafts, Item, RootChanged, new_run
@@ -254,4 +256,9 @@ async def init(path: Path | str = FOLDER, *, origin: str | None = None) -> Trust
 
 
 async def _open(where: str | Path | None, signer: str | None, identity: str | None) -> Log:
+    if url := remote.address(where):
+        # Named here and not imported: it stands on this file.
+        over = importlib.import_module("ledger.index.remote")
+        opened: Log = over.Log(await asyncio.to_thread(remote.Log.open, url))
+        return opened
     return Log(await asyncio.to_thread(reader.Log.open, where, signer=signer, identity=identity))

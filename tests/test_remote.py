@@ -1,0 +1,286 @@
+"""A ledger over the gateway's socket: the same calls, one run's reach, nothing without a token."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+import ledger
+from ledger import remote
+from ledger.gateway.client import token
+from ledger.gateway.tokens import Token
+from schemas.entries import Artifact, Prompt, Response, Value
+from tests.support import shell, template
+from tests.support.gateways import Gate, gate
+from tests.support.shell import LEDGER
+from tests.support.template import Template
+from tests.support.upstream import Upstream
+
+KEY = "sk-upstream-of-the-socket"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Template:
+    return template.make(tmp_path_factory.mktemp("made"), lambda path: None)
+
+
+@pytest.fixture
+def open_gate(made: Template, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    monkeypatch.setenv("UPSTREAM_KEY", KEY)
+    path = made.copy(home, tmp_path / "l")
+    with Upstream(key=KEY) as upstream, gate(path, upstream, tmp_path) as found:
+        monkeypatch.setenv("LEDGER", found.url.removesuffix("/v1"))
+        monkeypatch.setenv("LEDGER_TOKEN", found.token)
+        yield found
+
+
+def test_a_program_appends_and_reads_over_the_socket_as_it_does_beside_the_files(
+    open_gate: Gate, tmp_path: Path
+) -> None:
+    file = tmp_path / "out.bin"
+    file.write_bytes(b"\x00" * 70_000)
+    with ledger.open() as log, log.run("nightly", stage="plan") as run:
+        asked = run.prompt("Write a parser.", model="gpt-5.4-mini")
+        answer = run.response({"text": "def parse(): ..."}, to=asked)
+        made = run.stage("build", lane="a", task="t").artifact(file)
+        run.value(b"2026", name="now")
+        many = run.append_many(ledger.Item(kind="artifact", content=f"{n}") for n in range(1500))
+        assert log.read(made.address) == file.read_bytes()
+        assert [one.index for one in many] == sorted({one.index for one in many})
+        assert [info.id for info in log.runs()] == [run.id]
+        assert log.runs(since=datetime(2100, 1, 1, tzinfo=UTC)) == []
+    beside = {recorded.index: recorded for recorded in open_gate.log.entries(open_gate.run)}
+    with ledger.open() as log:
+        assert [(r.index, r.raw) for r in log.entries()] == [(r.index, r.raw) for r in beside.values()]
+    assert isinstance(prompt := beside[asked.index].entry, Prompt)
+    assert (prompt.stage, prompt.model) == ("plan", "gpt-5.4-mini")
+    assert isinstance(response := beside[answer.index].entry, Response)
+    assert response.to == asked.index
+    assert isinstance(artifact := beside[made.index].entry, Artifact)
+    assert (artifact.stage, artifact.lane, artifact.task) == ("build", "a", "t")
+    assert open_gate.log.detail(artifact.detail).name == "out.bin"
+    assert any(isinstance(r.entry, Value) for r in beside.values())
+
+
+def test_leaving_a_run_leaves_it_open_and_finishing_it_ends_it_for_all(open_gate: Gate) -> None:
+    with ledger.open() as log:
+        with pytest.raises(ZeroDivisionError), log.run("x"):
+            raise ZeroDivisionError
+        log.run("y").prompt("still open")
+        log.run().finish("failed", reason="tests are red")
+        with pytest.raises(ledger.RunClosed):
+            log.run("z").prompt("too late")
+        assert log.runs()[0].status == "failed"
+
+
+def test_async_is_the_same(open_gate: Gate) -> None:
+    async def work() -> int:
+        async with ledger.aio.open() as log, log.run("nightly", stage="lift") as run:
+            asked = await run.prompt("a")
+            await run.stage("review").response("b", to=asked)
+            made = await run.append_many([ledger.Item(kind="artifact", content="c")])
+            assert await log.read(made[0].address) == b"c"
+            assert (await log.runs())[0].id == run.id
+            async with log.resume(run.id) as again:
+                assert again.id == run.id
+            return len([one async for one in log.entries()])
+
+    assert asyncio.run(work()) == len(list(open_gate.log.entries(open_gate.run)))
+
+
+def test_a_client_of_the_model_comes_from_the_run_over_the_socket_too(open_gate: Gate) -> None:
+    with ledger.open() as log:
+        client = log.run(stage="lift").stage("review", task="t9").openai()
+        assert client.responses.create(model="gpt-5.4-mini", input="hi").output_text == "hello"
+        with pytest.raises(ledger.UsageError):
+            log.run().openai(upstream="https://elsewhere.example/v1")
+    entry = open_gate.last("model.request")
+    assert (entry.stage, entry.task) == ("review", "t9")
+
+
+def test_the_shell_appends_prints_and_finishes_over_the_socket(open_gate: Gate, tmp_path: Path) -> None:
+    asked = shell.call("append", "prompt", "-", "--stage", "plan", stdin=b"Why?")
+    assert asked.status == 0, asked.err
+    (tmp_path / "a.txt").write_text("Because.")
+    answered = shell.call("append", "response", str(tmp_path / "a.txt"), "--json").json[0]
+    assert answered["run"] == open_gate.run.id
+    response = open_gate.log.entry(answered["index"]).entry
+    assert isinstance(response, Response)
+    assert response.to == int(asked.out.split()[0])
+    assert shell.call("cat", answered["address"]).out == "Because."
+    assert shell.call("append", "artifact", "-", "--run", open_gate.run.id[-8:], stdin=b"x").status == 0
+    assert shell.call("append", "artifact", "-", "--run", "nobody's", stdin=b"x").status == 2
+    for verb in (["log"], ["verify"], ["query", "SELECT 1"], ["start"], ["show", "1"]):
+        said = shell.call(*verb)
+        assert said.status == 2, verb
+        assert "gateway's socket" in said.err
+    assert shell.call("finish", "--status", "failed").status == 0
+    open_gate.log.catch_up()
+    assert open_gate.log.runs()[0].status == "failed"
+
+
+def test_a_token_reaches_its_own_run_alone(open_gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_gate.log.run("another's") as other:
+        theirs = other.artifact("theirs").address
+    with ledger.open() as log:
+        with pytest.raises(ledger.NotFound):
+            log.read(theirs)
+        with pytest.raises(ledger.NotFound):
+            log.resume(other.id)
+        with pytest.raises(ledger.NotFound):
+            list(log.entries(other.id))
+        assert [info.id for info in log.runs()] == [open_gate.run.id]
+        for refused in (lambda: log.query("SELECT 1"), lambda: log.receipt(1)):
+            with pytest.raises(ledger.UsageError, match="gateway's socket"):
+                refused()
+    monkeypatch.setenv("LEDGER_TOKEN", token(open_gate.log, open_gate.run.id, "lift"))
+    with ledger.open() as log, pytest.raises(ledger.Malformed, match="differs from the token"):
+        log.run(stage="review").prompt("x")
+
+
+@pytest.mark.parametrize("held", ["", "sk-real-key-of-somebody", "sk-ledger-v1.AAAA.BBBB", "expired"])
+def test_without_a_token_that_holds_nothing_is_served(
+    open_gate: Gate, monkeypatch: pytest.MonkeyPatch, held: str
+) -> None:
+    monkeypatch.setenv("LEDGER_TOKEN", Token(open_gate.run.id, 1).sign(b"x" * 32) if held == "expired" else held)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(ledger.KeyUnusable) as refused:
+        ledger.open()
+    assert not held or held not in str(refused.value)
+
+
+def test_secrets_and_control_characters_stand_in_no_label(open_gate: Gate) -> None:
+    before = len(open_gate.entries())
+    with ledger.open() as log:
+        for label in (KEY, "a\nb", "a\u202eb", "x" * 201, "x" * 1001):
+            with pytest.raises(ledger.Malformed):
+                log.run(stage=label).prompt("x")
+        with pytest.raises(ledger.Malformed):
+            log.run().prompt("x", model=KEY)
+        with pytest.raises(ledger.TooLarge):
+            log.run().artifact("x", name="n" * 20_000)
+        with pytest.raises(ledger.UsageError):
+            log.run().append_many([ledger.Item(kind="erasure", content="x")])  # type: ignore[arg-type]
+        with pytest.raises(ledger.Malformed):
+            log.run().approval("no signature")
+    assert len(open_gate.entries()) == before
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b"{",
+        b'{"items": 1}',
+        b'{"items": [{"kind": "prompt"}]}',
+        b'{"items": [{"kind": "prompt", "content": "not base64!"}]}',
+        b'{"items": [{"kind": "erasure", "content": ""}]}',
+        b'{"items": [], "run": "x"}',
+    ],
+)
+def test_malformed_bodies_are_said_so(open_gate: Gate, body: bytes) -> None:
+    answered = open_gate.http.post(
+        os.environ["LEDGER"] + "/ledger/entries", content=body, headers={"authorization": f"Bearer {open_gate.token}"}
+    )
+    assert answered.status_code == 400
+    assert answered.json()["error"]["code"] == "Malformed"
+
+
+def test_a_content_too_large_for_the_socket_is_not_begun(open_gate: Gate, tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.truncate(remote.MOST_BYTES + 1)
+    with ledger.open() as log, pytest.raises(ledger.TooLarge):
+        log.run().artifact(large)
+
+
+def test_clear_http_goes_to_loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEDGER_TOKEN", "sk-ledger-v1.AAAA.BBBB")
+    with pytest.raises(ledger.UsageError, match="loopback"):
+        ledger.open("http://gateway.example:80")
+
+
+def test_no_gateway_and_no_gateway_of_ours_are_told_apart_from_an_answer(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEDGER_TOKEN", "sk-ledger-v1.AAAA.BBBB")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def serve(answer: bytes) -> None:
+            connection, _ = listener.accept()
+            connection.recv(65536)
+            connection.sendall(answer)
+            connection.close()
+
+        bad, other = b"HTTP/1.1 500 X\r\ncontent-length: 0\r\n\r\n", b"HTTP/1.1 200 X\r\ncontent-length: 2\r\n\r\nok"
+        for answer in (b"", b"nonsense\r\n\r\n", bad, other):
+            thread = threading.Thread(target=serve, args=(answer,))
+            thread.start()
+            with pytest.raises(ledger.StorageFailed):
+                ledger.open(f"http://127.0.0.1:{port}")
+            thread.join()
+    with pytest.raises(ledger.StorageFailed, match="no gateway answers"):
+        ledger.open(f"http://127.0.0.1:{port}")
+
+
+def test_what_was_sent_and_not_answered_is_of_unknown_outcome(open_gate: Gate) -> None:
+    with ledger.open() as log:
+        run = log.run()
+        run.prompt("before")
+        open_gate.inside.close()
+        with pytest.raises((ledger.OutcomeUnknown, ledger.StorageFailed)):
+            run.prompt("after")
+
+
+def test_threads_share_what_is_open(open_gate: Gate) -> None:
+    with ledger.open() as log:
+        run = log.run()
+
+        def work(n: int) -> None:
+            for m in range(10):
+                run.artifact(f"{n} {m}")
+
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        found = {log.read(r.entry.content) for r in log.entries() if isinstance(r.entry, Artifact)}
+    assert found == {f"{n} {m}".encode() for n in range(8) for m in range(10)}
+
+
+def test_a_recorded_command_finds_its_run_by_the_socket_without_files_or_keys(
+    made: Template, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = made.copy(home, tmp_path / "l")
+    monkeypatch.setenv("UPSTREAM_KEY", KEY)
+    monkeypatch.setenv("LEDGER", str(path))
+    # Without the home that holds the keys.
+    agent = f"""
+import os, subprocess
+os.environ["HOME"] = os.environ["XDG_CONFIG_HOME"] = {str(tmp_path / "empty")!r}
+import ledger
+with ledger.open() as log, log.run("mine") as run:
+    run.artifact("made inside")
+    assert run.id == os.environ["LEDGER_RUN"]
+    print(run.openai().responses.create(model="gpt-5.4-mini", input="x").output_text)
+subprocess.run({[*LEDGER, "append", "artifact", "-", "--name", "by the shell"]!r}, input=b"y", check=True)
+"""
+    with Upstream(key=KEY) as upstream:
+        recording = ["record", "--upstream", upstream.url, "--key", "env:UPSTREAM_KEY", "--"]
+        done = subprocess.run([*LEDGER, *recording, sys.executable, "-c", agent], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "hello" in done.stdout
+    with ledger.open(path) as log:
+        [run] = log.runs()
+        assert (run.status, run.calls, run.artifacts) == ("succeeded", 1, 2)
