@@ -1,5 +1,6 @@
 """The tools of a request, and whether a call that a model makes is one of theirs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from policies.jsonschema import MAX_VALUE, Compiled, check_output, check_value, compile_schema
@@ -44,6 +45,7 @@ class Tools:
 
     Args:
         tools: its `tools`, as parsed; None where it has none.
+        brought: those that items of its input bring; any of them may be there before, if it is the same.
 
     Attributes:
         opaque: names of custom tools whose input nothing can check, sorted.
@@ -53,19 +55,22 @@ class Tools:
         Malformed: one of them is no tool, is declared twice, or has a schema that can't be judged.
     """
 
-    def __init__(self, tools: Any) -> None:
+    def __init__(self, tools: Any, brought: Sequence[Any] = ()) -> None:
         self.hosted: set[str] = set()
+        self._terms: dict[_Place, Any] = {}
         self._functions: dict[_Place, Compiled | None] = {}
         self._custom: dict[_Place, Compiled | None] = {}
         if tools is not None and not isinstance(tools, list):
             raise Malformed("tools: not a list")
-        if len(tools or ()) > MAX_TOOLS:
+        if len(tools or ()) + len(brought) > MAX_TOOLS:
             raise Malformed(f"tools: more than {MAX_TOOLS:,}")
         for position, tool in enumerate(tools or ()):
             self._declare(tool, "", f"tools[{position}]")
+        for position, tool in enumerate(brought):
+            self._declare(tool, "", f"tools of the input [{position}]", again=True)
         self.opaque = sorted(_spell(place) for place, grammar in self._custom.items() if grammar is None)
 
-    def _declare(self, tool: Any, namespace: str, where: str) -> None:
+    def _declare(self, tool: Any, namespace: str, where: str, *, again: bool = False) -> None:
         kind = tool.get("type") if isinstance(tool, dict) else None
         if not isinstance(kind, str):
             raise Malformed(f"{where}: not a tool", hint='a tool is an object with a "type"')
@@ -74,11 +79,16 @@ class Tools:
             if not isinstance(inner, list) or len(inner) > MAX_TOOLS:
                 raise Malformed(f"{where}.tools: not a list")
             for position, one in enumerate(inner):
-                self._declare(one, _named(tool, where), f"{where}.tools[{position}]")
+                self._declare(one, _named(tool, where), f"{where}.tools[{position}]", again=again)
         elif kind in ("function", "custom"):
             place = (namespace, _named(tool, where))
-            if place in self._functions or place in self._custom:
+            terms = (kind, tool.get("parameters"), tool.get("format"))
+            if place in self._terms:
+                if again and self._terms[place] == terms:
+                    return
+                # Which of them a client goes by, nobody could say.
                 raise Malformed(f"{where}.name: {_spell(place)[:100]!r} is declared twice")
+            self._terms[place] = terms
             if kind == "function":
                 self._functions[place] = _parameters(tool, where)
             else:

@@ -204,6 +204,25 @@ def test_no_item_of_the_input_brings_a_hosted_tool(open_gate: Gate, tools: Any) 
     assert open_gate.upstream.requests == []
 
 
+def test_tools_that_the_client_found_for_the_model_can_be_called_and_are_held_to_their_schemas(
+    open_gate: Gate,
+) -> None:
+    search = {"type": "tool_search", "execution": "client", "description": "", "parameters": {"type": "object"}}
+    found = {"type": "tool_search_output", "call_id": "s", "execution": "client", "tools": [ADD]}
+    # Found by two searches.
+    items = [{"role": "user", "content": "x"}, found, {**found, "call_id": "t"}]
+    open_gate.upstream.reply(calling("add", {"a": 1}), calling("add", {"a": "one"}), calling("sub", {"a": 1}))
+    body = {"model": "gpt-5.4-mini", "input": items, "tools": [search]}
+    assert open_gate.post(body).json()["output"][0]["name"] == "add"
+    assert msgspec.json.decode(open_gate.upstream.requests[0].body)["tools"] == [search]
+    for _ in range(2):
+        refused = open_gate.post(body)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_response")
+    other = {**found, "tools": [{**ADD, "parameters": {"type": "object"}}]}
+    assert open_gate.post({**body, "input": [*items, other]}).status_code == 400
+    assert len(open_gate.upstream.requests) == 3
+
+
 def test_a_request_behind_a_dummy_is_another_try_each_time(path: Path, upstream: Upstream, tmp_path: Path) -> None:
     with gate(path, upstream, tmp_path, POLICY + "max_retries_per_task = 1\n") as g:
         items = [{"role": "user", "content": "dummy"}, {"role": "user", "content": "task"}]
@@ -500,6 +519,42 @@ def test_bodies_that_are_compressed_too_long_or_stall_are_refused(
     assert open_gate.upstream.requests == []
 
 
+@pytest.mark.parametrize("sent", [b"", b"POST /v1/responses HT", b"GET /health HTTP/1.1\r\nhost: x\r\nx-more: "])
+def test_a_connection_that_never_sends_a_whole_head_is_given_back(
+    open_gate: Gate, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    from ledger.gateway import connections
+
+    monkeypatch.setattr(connections, "HEAD_S", 0.3)
+    host, port = open_gate.url.removeprefix("http://").removesuffix("/v1").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as slow:
+        slow.sendall(sent)
+        assert slow.recv(4096) == b""
+    # The next request of a connection that did well before has as long, and no longer.
+    with socket.create_connection((host, int(port)), timeout=10) as slow:
+        for _ in range(3):
+            slow.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert b"200 OK" in slow.recv(4096)
+            time.sleep(0.2)
+        slow.sendall(b"G")
+        assert slow.recv(4096) == b""
+
+
+def test_a_head_without_end_takes_no_memory(open_gate: Gate) -> None:
+    host, port = open_gate.url.removeprefix("http://").removesuffix("/v1").split(":")
+    for line in (b"x-more: " + b"y" * 1000 + b"\r\n", b"y" * 1000):
+        with socket.create_connection((host, int(port)), timeout=10) as greedy:
+            greedy.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\nx-first: ")
+            sent = 0
+            try:
+                while sent < 8 << 20:
+                    greedy.sendall(line)
+                    sent += len(line)
+            except OSError:
+                pass
+            assert sent < 8 << 20
+
+
 # Who may ask
 
 
@@ -532,7 +587,8 @@ def test_a_token_of_a_run_that_is_over_opens_nothing(open_gate: Gate) -> None:
     spare = token(open_gate.log, over.id)
     over.finish()
     answered = open_gate.post({"model": "gpt-5.4-mini", "input": "x"}, authorization=f"Bearer {spare}")
-    assert answered.status_code == 503
+    assert answered.status_code == 400
+    assert answered.headers["x-should-retry"] == "false"
     assert "not open" in answered.json()["error"]["message"]
     assert open_gate.upstream.requests == []
 

@@ -417,6 +417,18 @@ def test_tools_that_are_none_are_refused_by_their_place(tools: Any) -> None:
         Tools(tools)
 
 
+def test_m05_tools_brought_by_items_may_repeat_what_is_declared_and_not_contradict_it() -> None:
+    tools = Tools([FUNCTION, CRM], [PLAIN, PLAIN, {**FUNCTION, "description": "other words"}, CRM])
+    assert tools.check(call("ping", "{}")) is None
+    assert tools.check(call("ping", "[]"))
+    assert tools.check(call("write", "{}"))
+    for other in ({**FUNCTION, "parameters": {}}, {"type": "custom", "name": "write"}, {"type": "function"}, None):
+        with pytest.raises(Malformed, match=r"^tools of the input"):
+            Tools([FUNCTION], [other])
+    with pytest.raises(Malformed, match=r"^tools"):
+        Tools([PLAIN], [{"type": "function", "name": f"f{n}"} for n in range(2_000)])
+
+
 @pytest.mark.parametrize("tool", ["web_search_preview", "web_search_preview_2025_03_11", "web_search_2025_08_26"])
 def test_a_hosted_tools_dated_name_is_that_tool(tool: str) -> None:
     assert Tools([{"type": tool}]).check({"type": "web_search_call"}) is None

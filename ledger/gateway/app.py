@@ -21,10 +21,13 @@ from ledger.gateway.stopped import spell
 from ledger.gateway.tokens import Token, TokenRefused
 from ledger.schemas_added import find as find_schema
 from schemas.envelope import read_envelope
-from schemas.errors import LedgerError, Malformed, NotFound
+from schemas.errors import LedgerError, Malformed, NotFound, UsageError
 
 STALL_S = 30.0
 """Seconds that a client may take between two pieces of its body."""
+
+BODY_S = 600.0
+"""Seconds that it may take for all of it."""
 
 
 def application(door: Door) -> Starlette:
@@ -58,6 +61,7 @@ def application(door: Door) -> Starlette:
             raise
         call = Call(door, bound, body, headers, schema=schema, addresses=artifacts)
         await _started(door, call, request)
+        door.taken(call)
         if call.outlet.http != 200:
             return Response(call.outlet.content, call.outlet.http, dict(call.outlet.headers))
         result = {
@@ -67,7 +71,6 @@ def application(door: Door) -> Starlette:
             "calls": call.answer.calls,
             "response": call.answer.response,
         }
-        door.taken(call)
         return Response(msgspec.json.encode(result), media_type="application/json")
 
     async def models(request: Request) -> Response:
@@ -115,7 +118,7 @@ def _answering(door: Door, endpoint: Endpoint) -> Endpoint:
             return _error(408, str(error), "request_timeout")
         except ClientDisconnect:
             return Response(status_code=499)
-        except (NotFound, Malformed) as error:
+        except UsageError as error:
             return _error(404 if isinstance(error, NotFound) else 400, spell(error), "invalid_request")
         except LedgerError as error:
             return _error(503, spell(error), "ledger_error")
@@ -166,14 +169,16 @@ async def _body(request: Request) -> bytes:
     parts: list[bytes] = []
     size = 0
     pieces = request.stream()
+    now = asyncio.get_running_loop().time
+    end = now() + BODY_S
     while True:
         try:
-            async with asyncio.timeout(STALL_S):
+            async with asyncio.timeout(min(STALL_S, end - now())):
                 part = await anext(pieces)
         except StopAsyncIteration:
             return b"".join(parts)
         except TimeoutError:
-            raise _Stalled(f"the body stalled for {STALL_S:.0f} s") from None
+            raise _Stalled(f"the body stalled for {STALL_S:.0f} s, or took over {BODY_S:.0f} s") from None
         size += len(part)
         if size > LONGEST:
             raise _TooLong(f"the body is over {LONGEST >> 20} MiB")

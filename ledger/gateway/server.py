@@ -170,8 +170,10 @@ class Server:
         """Serves until `stop`."""
         import uvicorn
 
+        from ledger.gateway.connections import Connection
+
         door = self._make()
-        self._server = uvicorn.Server(uvicorn.Config(self._application(door), **self._options))
+        self._server = uvicorn.Server(uvicorn.Config(self._application(door), http=Connection, **self._options))
         # Signals are the caller's business.
         self._server.capture_signals = nullcontext
         serving = asyncio.ensure_future(self._server.serve(sockets=[self._listener]))

@@ -60,8 +60,7 @@ def shape(body: Body, policies: Sequence[Policy], stage: str, schema: bytes | No
     body.set("service_tier", body.value.get("service_tier") or "default", "service_tier")
     # Kept upstream is kept from us.
     body.set("store", False, "store")
-    for item in body.items:
-        _check_brought(item.get("tools"))
+    brought = _brought(body)
     hosted = _hosted_tools(body, policies)
     effort = _effort(body, policies, stage)
     calls = _positive(body, "max_tool_calls")
@@ -72,7 +71,7 @@ def shape(body: Body, policies: Sequence[Policy], stage: str, schema: bytes | No
     body.set("max_output_tokens", output, "max_output_tokens")
     fees = (calls or 0) * max((_FEES.get(kind, _FEE) for kind in hosted), default=0)
     try:
-        tools, compiled = validation.Tools(body.tools), _schema(body, schema)
+        tools, compiled = validation.Tools(body.tools, brought), _schema(body, schema)
         if body.value.get("tool_choice") == "none":
             tools = validation.Tools([])
     except Malformed as error:
@@ -97,8 +96,19 @@ def _hosted_tools(body: Body, policies: Sequence[Policy]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+def _brought(body: Body) -> list[Any]:
+    """Tools that items of the input bring, found by a search or added by the client: the model may call them too."""
+    found: list[Any] = []
+    for item in body.items:
+        # What a server of MCP lists are no tools of the API: the `mcp` tool of the request stands for them.
+        if item.get("type") != "mcp_list_tools":
+            _check_brought(item.get("tools"))
+            found += item.get("tools") or ()
+    return found
+
+
 def _check_brought(tools: Any) -> None:
-    """Tools that an item of the input brings: no policy lists hosted ones there."""
+    """No policy lists hosted tools in items."""
     if not isinstance(tools, list | None):
         raise Stopped("the tools of an item are no list", code="invalid_request", param="input")
     for tool in tools or ():
@@ -120,6 +130,8 @@ def _is_hosted(tool: Any) -> bool:
     if tool["type"] == "shell":
         environment = tool.get("environment")
         return not (isinstance(environment, dict) and environment.get("type") == "local")
+    if tool["type"] == "tool_search":
+        return tool.get("execution") != "client"
     return tool["type"] not in _LOCAL
 
 

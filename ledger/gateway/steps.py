@@ -29,7 +29,7 @@ from policies import budget, evaluate, prices, routing, validation
 from policies.findings import Decision
 from policies.redaction.exact import PROFILE
 from schemas.entries import ModelRequest, ModelResponse
-from schemas.errors import LedgerError, RunClosed
+from schemas.errors import LedgerError, RunClosed, UsageError
 
 HANG_UP_S = 60.0
 """Seconds for which an answer is read on after its client went away."""
@@ -124,7 +124,9 @@ class Call:
                 await refusing.record(self.door, self.place, self.policies, stopped.param or "", stopped.message)
             await self.refuse(stopped)
         except LedgerError as error:
-            await self.refuse(Stopped(spell(error), code="ledger_error", http=503))
+            # What the caller got wrong, such as a run that is over, no other try mends.
+            http = 400 if isinstance(error, UsageError) else 503
+            await self.refuse(Stopped(spell(error), code="ledger_error", http=http))
         except Exception as error:  # noqa: BLE001
             # Fails closed: the client learns nothing but that it failed.
             self.door.bug(error)
