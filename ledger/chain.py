@@ -15,7 +15,7 @@ from store.blobs import note_places
 from store.folder import Folder
 from store.places import Places
 
-_REMEMBERED = 32 << 20
+_REMEMBERED = 4 << 20
 
 
 class Stretch(NamedTuple):

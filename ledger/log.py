@@ -40,7 +40,7 @@ from store import pack
 from store.blobs import Blobs, Prepared, note_places
 from store.datakeys import Keyring
 from store.folder import Folder
-from store.places import WORTH, Places
+from store.places import MANY, WORTH, Places
 from store.seal import DataKey
 from store.signers import Signer, Verifier
 
@@ -92,7 +92,7 @@ class Log:
         keyring = Keyring(folder, self.origin, identity, system_random)
         keyring.erased = state.history.erased
         self.blobs = Blobs(folder, self.places, keyring, self._heal)
-        self.publisher = Publisher(self.chain, self._lock, self._home, _load(log))
+        self.publisher = Publisher(self.chain, self._lock, self._home, _load(log), self._save_places)
         self.writer = Writer(self.chain, self.blobs, self._make_committer, system_clock, system_random)
         self.writer.log = self
 
@@ -285,6 +285,10 @@ class Log:
         with self._placing:
             self._place_all(self.places)
         self.places.save(self.chain.settle, worth=WORTH)
+
+    def _save_places(self) -> None:
+        if self.places.unsaved >= MANY:
+            self.catch_up_places()
 
     def make_places_again(self) -> None:
         """Makes the tables of places from the packs; whoever reads goes on with the old ones until then."""

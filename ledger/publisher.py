@@ -7,6 +7,7 @@ a time works on a machine; what a crash leaves half done is done again.
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 from ledger import checkpoint, pins
@@ -90,13 +91,22 @@ class Publisher:
         lock: held while the committer changes `chain`.
         home: where this machine keeps its pins.
         log: None where this machine lacks the log key: then only pins are kept.
+        after: called in the background after each time, for what else is derived.
     """
 
-    def __init__(self, chain: Chain, lock: threading.Lock, home: Path, log: Signer | None) -> None:
+    def __init__(
+        self,
+        chain: Chain,
+        lock: threading.Lock,
+        home: Path,
+        log: Signer | None,
+        after: Callable[[], None] = lambda: None,
+    ) -> None:
         self.chain = chain
         self.lock = lock
         self.home = home
         self.log = log
+        self._after = after
         self._builder: Builder | None = None
         self._wake = threading.Event()
         self._closing = threading.Event()
@@ -176,6 +186,7 @@ class Publisher:
             self._wake.clear()
             try:
                 self.now()
+                self._after()
             except LedgerError:
                 # What is derived can wait; if the fault stays, close() meets it and reports it.
                 self._last = time.monotonic()

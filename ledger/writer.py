@@ -62,7 +62,7 @@ class Writer:
     def learn(self, draft: Draft) -> None:
         """Remembers the lists of a draft that was committed, and that their pieces are there."""
         for prepared in draft.contents:
-            if prepared.learned:
+            if prepared.learned or prepared.pieces:
                 self.blobs.prefixes.learn(prepared.learned)
                 self.blobs.learn(prepared)
 

@@ -19,7 +19,8 @@ INLINE = 65_536
 """Sealed blobs of this many bytes and more lie outside of packs."""
 
 _SPILL = 16 << 20
-_MOST_SEEN = 1 << 18
+_MOST_SEEN = 1 << 15
+_MOST_PIECES = 4096
 
 
 def large_name(blob: bytes) -> str:
@@ -38,6 +39,7 @@ class Prepared(NamedTuple):
         outside: cid and size of blobs that are durable already.
         learned: for `Prefixes.learn`, once committed.
         key: the data key that it was sealed under.
+        pieces: of a model request: keyed digest of each piece, and the blob that holds it.
     """
 
     address: str
@@ -46,6 +48,7 @@ class Prepared(NamedTuple):
     outside: list[tuple[bytes, int]]
     learned: dict[bytes, lists._List]
     key: DataKey
+    pieces: dict[str, bytes] = {}
 
 
 class Blobs:
@@ -67,6 +70,7 @@ class Blobs:
         self.heal = heal
         self.prefixes = lists.Prefixes()
         self._seen: dict[bytes, None] = {}
+        self._pieces: dict[str, bytes] = {}
 
     def prepare(self, key: DataKey, content: bytes | Path, *, request: bool = False) -> Prepared:
         """Seals a content. Large blobs are written and made durable; small ones await their pack.
@@ -91,11 +95,20 @@ class Blobs:
             pieces = _file_pieces(content)
         hasher = key.hasher()
         cids: list[bytes] = []
+        held: dict[str, bytes] = {}
         inside, outside, waiting = [], [], 0
         for piece in pieces:
             hasher.update(piece)
+            if request:
+                # A conversation says again what it said before: what is committed need not be sealed again.
+                digest = key.digest(piece)
+                if (blob := self._pieces.get(digest)) is not None and blob in self._seen:
+                    cids.append(blob)
+                    continue
             sealed = seal(key, piece)
             cids.append(sealed.cid)
+            if request:
+                held[digest] = sealed.cid
             here, there = self._divide([sealed])
             inside += here
             outside += there
@@ -104,10 +117,11 @@ class Blobs:
                 outside += self._write_outside(inside)
                 inside, waiting = [], 0
         if len(cids) == 1:
-            return Prepared(address(cids[0]), hasher.hexdigest(), inside, outside, {}, key)
+            return Prepared(address(cids[0]), hasher.hexdigest(), inside, outside, {}, key, held)
         chained = self.prefixes.build(cids, shared)
         here, there = self._divide(chained.made)
-        return Prepared(address(chained.cid), hasher.hexdigest(), inside + here, outside + there, chained.learned, key)
+        made, large = inside + here, outside + there
+        return Prepared(address(chained.cid), hasher.hexdigest(), made, large, chained.learned, key, held)
 
     def _divide(self, made: list[Sealed]) -> tuple[list[Sealed], list[tuple[bytes, int]]]:
         inside = [blob for blob in made if len(blob.data) < INLINE]
@@ -140,6 +154,9 @@ class Blobs:
     def learn(self, prepared: Prepared) -> None:
         """Takes in that a content of this process is committed."""
         self._see([blob.cid for blob in prepared.inside] + [cid for cid, _ in prepared.outside])
+        if len(self._pieces) > _MOST_PIECES:
+            self._pieces = {}
+        self._pieces.update(prepared.pieces)
 
     def _see(self, blobs: list[bytes]) -> None:
         if len(self._seen) > _MOST_SEEN:

@@ -30,6 +30,9 @@ LARGE = 0xFFFF_FFFF
 WORTH = 1024
 """Packs or blobs from which on a table is worth the sync that it costs; fewer are soon read again."""
 
+MANY = 16_384
+"""Places from which on a process that goes on writing gives memory back."""
+
 _A_DAY = 86_400
 
 
@@ -97,6 +100,11 @@ class Places:
                 new.setdefault(cid, _pack(place))
             if number == self.covered:
                 self.covered, self.trailer = number + 1, trailer
+
+    @property
+    def unsaved(self) -> int:
+        """How many places are kept in memory alone."""
+        return len(self._tables[0])
 
     def reached(self) -> tuple[int, bytes]:
         """`covered` and `trailer`, as they were at one moment."""

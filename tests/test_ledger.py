@@ -202,6 +202,48 @@ def test_a_growing_conversation_costs_what_is_new(path: Path) -> None:
     assert ledger.verify(path).sound
 
 
+def _request(turns: int) -> bytes:
+    items = [{"role": "user", "content": f"{n} " + "x" * 3000} for n in range(turns)]
+    return json.dumps({"model": "m", "instructions": "y" * 9000, "input": items}).encode()
+
+
+def test_what_a_conversation_says_again_is_not_sealed_again_and_reads_the_same(path: Path) -> None:
+    with ledger.open(path) as log, log.run() as run, log.run() as other:
+        key = log.writer.key(run.id)
+        for turns in range(1, 8):
+            asked = run.prompt(_request(turns))
+            assert log.read(asked.address) == _request(turns)
+        again = log.blobs.prepare(key, _request(7), request=True)
+        assert (again.address, again.inside, again.outside) == (asked.address, [], [])
+        # Under another run's key it is another content.
+        assert len(log.blobs.prepare(log.writer.key(other.id), _request(7), request=True).inside) > 7
+    assert ledger.verify(path).sound
+
+
+def test_what_was_sealed_and_never_committed_is_sealed_again(path: Path) -> None:
+    with ledger.open(path) as log, log.run() as run:
+        key = log.writer.key(run.id)
+        first, second = (log.blobs.prepare(key, _request(5), request=True) for _ in range(2))
+        assert first.inside == second.inside
+        assert len(first.inside) > 5
+        read = log.read(run.prompt(_request(5)).address)
+        assert read == _request(5)
+
+
+def test_a_process_that_only_writes_gives_places_to_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ledger.log.MANY", 50)
+    monkeypatch.setattr("ledger.publisher.INTERVAL", 0.01)
+    monkeypatch.setattr("ledger.log.WORTH", 1)
+    with ledger.open(path) as log, log.run() as run:
+        made = [run.artifact(f"content {n}") for n in range(300)]
+        ends = time.monotonic() + 20
+        while log.places.unsaved >= 50:
+            assert time.monotonic() < ends
+            time.sleep(0.02)
+        assert list(log.places.folder.glob("*.places"))  # type: ignore[union-attr]
+        assert [log.read(one.address) for one in made[::50]] == [b"content %d" % n for n in range(0, 300, 50)]
+
+
 def test_init_refuses_a_folder_in_use(path: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a ledger already"):
         ledger.init(path)

@@ -1,5 +1,6 @@
 """Which calls go on with which: a conversation is known by the keys of what it has said so far."""
 
+import sys
 from collections import OrderedDict
 from typing import NamedTuple
 
@@ -14,7 +15,8 @@ _Task = tuple[str, str, str]
 
 def _task(place: Place) -> _Task:
     """Tries are counted by run, lane and task: a conversation may go on in another stage."""
-    return place.run, place.lane, place.task
+    # Interned: every token that is read brings a run's name of its own.
+    return sys.intern(place.run), sys.intern(place.lane), sys.intern(place.task)
 
 
 class _Said(NamedTuple):
