@@ -5,6 +5,7 @@ from typing import Any
 from ledger.gateway import wire
 from ledger.gateway.wire import Event
 from schemas.reading import one_reading
+from store.spool import Spool
 
 LONGEST = 64 << 20
 """Bytes of an answer; a longer one is cut off and fails."""
@@ -55,8 +56,8 @@ class Answered:
     """What has come so far.
 
     Attributes:
-        raw: the chunks, with the milliseconds since the request left.
-        length: bytes in all.
+        chunks: their milliseconds since the request left, and their lengths.
+        kept: all bytes that came.
         response: the response object, as far as it is known.
         items: items of its output that are done.
         status: as in `model.response`; empty while it goes on.
@@ -64,10 +65,10 @@ class Answered:
         fault: what is wrong with it as an answer; empty for none.
     """
 
-    def __init__(self, streamed: bool) -> None:
+    def __init__(self, streamed: bool, kept: Spool) -> None:
         self.streamed = streamed
-        self.raw: list[tuple[int, bytes]] = []
-        self.length = 0
+        self.chunks: list[tuple[int, int]] = []
+        self.kept = kept
         self.response: dict[str, Any] = {}
         self.items: list[dict[str, Any]] = []
         self.status = ""
@@ -79,9 +80,9 @@ class Answered:
 
     def take(self, chunk: bytes, milliseconds: int) -> list[Event]:
         """Takes in a chunk; returns the events that it completes. Nothing more is made of it after a fault."""
-        self.raw.append((milliseconds, chunk))
-        self.length += len(chunk)
-        if self.length > LONGEST:
+        self.chunks.append((milliseconds, len(chunk)))
+        self.kept.append(chunk)
+        if len(self.kept) > LONGEST:
             self._wrong(f"an answer of over {LONGEST >> 20} MiB")
         if not self.streamed or self.fault:
             return []
@@ -103,7 +104,7 @@ class Answered:
                 self._wrong("the stream ends in the middle of an event")
             return
         try:
-            found = one_reading(self.content)
+            found = one_reading(self.kept.read())
         except ValueError as error:
             self._wrong(f"the answer: {error}")
             return
@@ -113,11 +114,6 @@ class Answered:
         self._final(found)
         status = found.get("status")
         self.status = status if status in ("completed", "incomplete", "failed") else "malformed"
-
-    @property
-    def content(self) -> bytes:
-        """All bytes that came."""
-        return b"".join(chunk for _, chunk in self.raw)
 
     @property
     def text(self) -> str:

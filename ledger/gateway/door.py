@@ -14,6 +14,7 @@ from ledger.index.tasks import Committing
 from policies.redaction.exact import Exact
 from schemas.entries import RunStarted
 from schemas.policy import Policy
+from store.spool import Spool
 
 if TYPE_CHECKING:
     from ledger.gateway.steps import Call
@@ -65,6 +66,10 @@ class Door:
         self._recorded: set[tuple[str, str]] = set()
         self._started: dict[str, datetime] = {}
         self._settled = asyncio.Event()
+
+    def spool(self) -> Spool:
+        """For bytes on their way."""
+        return Spool(self.log.writer.random(32))
 
     def _scan(self, body: bytes) -> None:
         if self.exact.found(body):

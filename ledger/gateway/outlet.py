@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from ledger.gateway import wire
+from store.spool import Spool
 
 AHEAD = 4 << 20
 """Bytes that may wait for a slow client before reading upstream waits too."""
 
 _TOGETHER = 64 << 10
-"""Bytes from which on what waits is handed over."""
+"""Bytes that are handed over at once."""
 
 STUCK_S = 60.0
 """Seconds after which a client that takes nothing is waited for no longer."""
@@ -29,17 +30,17 @@ class Outlet:
 
     Args:
         streamed: whether listeners take pieces as they come; else they wait for all of it.
+        kept: for what is released.
     """
 
-    def __init__(self, streamed: bool) -> None:
+    def __init__(self, streamed: bool, kept: Spool) -> None:
         self._paced = streamed
         self.http = 0
         self.headers: dict[str, str] = {}
         self.ended = False
         self.delivered = False
         self.listeners = 0
-        self._pieces: list[bytes] = []
-        self._length = 0
+        self._kept = kept
         self._taken = 0
         self._changed = asyncio.Event()
 
@@ -53,10 +54,9 @@ class Outlet:
         """Adds bytes; waits while a client that listens is too far behind."""
         if not data:
             return
-        self._pieces.append(data)
-        self._length += len(data)
+        self._kept.append(data)
         self._tell()
-        while self._paced and self.http == 200 and self.listeners and self._length - self._taken > AHEAD:
+        while self._paced and self.http == 200 and self.listeners and len(self._kept) - self._taken > AHEAD:
             # Who takes nothing for so long keeps no answer from being read and recorded.
             self._paced = await self._wait(STUCK_S)
 
@@ -92,24 +92,19 @@ class Outlet:
     @property
     def content(self) -> bytes:
         """All that was released."""
-        return b"".join(self._pieces)
+        return self._kept.read()
 
     async def read(self) -> AsyncIterator[bytes]:
         """All of it from the beginning, as it comes, with comments while nothing does."""
         self.listeners += 1
-        position = taken = 0
+        position = 0
         try:
             while True:
-                while position < len(self._pieces):
-                    # What came meanwhile goes in one piece, and a large one by itself.
-                    start, length = position, 0
-                    while position < len(self._pieces) and (position == start or length < _TOGETHER):
-                        length += len(self._pieces[position])
-                        position += 1
-                    piece = b"".join(self._pieces[start:position])
+                while position < len(self._kept):
+                    piece = self._kept.read(position, position + _TOGETHER)
                     yield piece
-                    taken += len(piece)
-                    self._taken = max(self._taken, taken)
+                    position += len(piece)
+                    self._taken = max(self._taken, position)
                     self._tell()
                 if self.ended:
                     self.delivered = True

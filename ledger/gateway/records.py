@@ -127,8 +127,7 @@ class Records:
         self, answer: Answered, *, to: int, http: int, verdict: str, why: str, cost: int, reserved: int, latency: int
     ) -> None:
         """How the call ended."""
-        found = self._content(self._seal(answer.content))
-        chunks = [[moment, len(chunk)] for moment, chunk in answer.raw]
+        found = self._content(self._seal(answer.kept.read()))
         detail = self._json(Detail(reason=why)) if why else ""
         sizes: Any = answer.tokens() or (0, 0, 0, 0, 0)
         self.entries.append(
@@ -147,7 +146,7 @@ class Records:
                 cost=cost,
                 reserved=reserved,
                 latency=latency,
-                chunks=self._json(chunks) if len(chunks) > 1 else "",
+                chunks=self._json(answer.chunks) if len(answer.chunks) > 1 else "",
             )
         )
 

@@ -31,15 +31,16 @@ class Release:
     def __init__(self, relayed: bool, schema: bool) -> None:
         self.holding = not relayed
         self.schema = schema
-        self.held: list[bytes] = []
+        self._at = self._held = 0
 
     def take(self, event: Event) -> bytes:
         """What of this event passes now; the rest is held."""
         if not self.holding and self._must_wait(event):
             self.holding = True
+        self._at += len(event.raw)
         if self.holding:
-            self.held.append(event.raw)
             return b""
+        self._held = self._at
         return event.raw
 
     def _must_wait(self, event: Event) -> bool:
@@ -70,10 +71,9 @@ class Release:
         content = item.get("content") if kind == "message" else None
         return not self.schema and isinstance(content, list) and all(map(_is_said, content))
 
-    def rest(self) -> bytes:
-        """What was held, once it is valid and recorded."""
-        held, self.held = self.held, []
-        return b"".join(held)
+    def rest(self) -> tuple[int, int]:
+        """Where in the stream lies what was held."""
+        return self._held, self._at
 
 
 def _is_said(part: Any) -> bool:

@@ -30,6 +30,7 @@ from policies.findings import Decision
 from policies.redaction.exact import PROFILE
 from schemas.entries import ModelRequest, ModelResponse
 from schemas.errors import LedgerError, RunClosed, UsageError
+from store.spool import PIECE
 
 HANG_UP_S = 60.0
 """Seconds for which an answer is read on after its client went away."""
@@ -79,12 +80,12 @@ class Call:
         # What it is bound to counts as well: an equal body of another task, or under another policy, is another call.
         terms = [self.place, self.scope, [policy.version for policy in self.policies], addresses, schema]
         self.came = blake3(msgspec.json.encode(terms) + body.came).digest()
-        self.outlet = Outlet(body.stream)
+        self.outlet = Outlet(body.stream, door.spool())
         self.index = 0
         self.left = False
         self.retry = headers.get("x-stainless-retry-count", "0") not in ("0", "")
         self.streamed = body.stream
-        self.answer = Answered(body.stream)
+        self.answer = Answered(body.stream, door.spool())
         self._http = 0
         self._reserved = 0
         self._recorded = False
@@ -136,6 +137,7 @@ class Call:
                 await self.record("none", "the gateway failed", True, 0)
             await self.refuse(Stopped("the gateway failed; nothing was let through", code="gateway_error", http=500))
         finally:
+            self.answer.kept.close()
             self.outlet.end()
             self.door.done(self)
 
@@ -399,7 +401,7 @@ class Call:
                 return "invalid", fault
         if (fault := answer.unspoken()) is not None:
             return "invalid", fault
-        if self.door.exact.found(answer.content):
+        if self.door.exact.found(answer.kept.read()):
             return "invalid", "a secret stands in it"
         if self.shape.schema is not None and (answer.text or not answer.calls):
             fault = validation.check_output(self.shape.schema, answer.text)
@@ -449,13 +451,13 @@ class Call:
         outlet, answer = self.outlet, self.answer
         if answer.status == "refused" and self._http:
             outlet.begin(self._http, headers | {"content-type": "application/json"})
-            told = wire.told(answer.content)
+            told = wire.told(answer.kept.read())
             if self.door.exact.found(told):
                 told = wire.told(b"")
             await outlet.put(told)
         elif verdict == "valid":
             outlet.begin(200, {**headers, "x-ledger-entry": str(self.index)})
-            await outlet.put(self.release.rest() if self.streamed else answer.content)
+            await self._put(*(self.release.rest() if self.streamed else (0, len(answer.kept))))
         elif answer.status == "failed" and not answer.fault:
             # Nothing was judged, so nothing that was held passes: the client learns that, and why, it failed.
             outlet.begin(200, {**headers, "x-ledger-entry": str(self.index)})
@@ -468,6 +470,10 @@ class Call:
             )
             status = {"timeout": 504, "unreachable": 502}.get(answer.status, 502)
             raise Stopped(f"upstream: {why or answer.status} (entry {self.index})", code=code, http=status)
+
+    async def _put(self, start: int, end: int) -> None:
+        for position in range(start, end, PIECE):
+            await self.outlet.put(self.answer.kept.read(position, min(position + PIECE, end)))
 
     def _failure(self) -> bytes:
         response = wire.unsuccessful(self.answer.response)
