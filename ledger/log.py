@@ -183,6 +183,15 @@ class Log:
                     if id is None or recorded.entry.run == id:
                         yield recorded
 
+    def of_kind(self, kind: str) -> Iterator[Recorded]:
+        """Entries of one kind in order, of what is proven."""
+        begins = b'{"kind":"%s"' % kind.encode()
+        for number in range(self.chain.state.packs):
+            found = pack.parse(self.folder.get(pack.name(number)))
+            for position, raw in enumerate(found.leaves):
+                if raw.startswith(begins):
+                    yield read(found.size + position, raw)[0]
+
     def last_prompt(self, run: str) -> int:
         """Index of the newest prompt of an open run; 0 where there is none."""
         prompts = self.chain.state.history.runs[run].prompts

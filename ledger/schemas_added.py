@@ -1,15 +1,10 @@
 """JSON Schemas in the ledger, by their ids: registered once, in force until the id is registered again."""
 
-from collections.abc import Iterator
-
 from ledger.log import Log, system_clock
-from ledger.state import read
 from policies.validation import compile_schema
 from schemas.entries import SchemaAdded
 from schemas.errors import Malformed
-from store import pack
 
-_BEGINS = b'{"kind":"schema"'
 MAX_ID = 200
 """Characters of an id, as many as a label may have."""
 
@@ -38,17 +33,11 @@ def find(log: Log, id: str) -> bytes | None:
     Raises:
         LedgerError: it can't be opened by this identity, or is missing.
     """
-    for _, entry in newest_first(log):
-        if entry.schema == id:
-            return log.read(entry.content)
-    return None
+    found = in_force(log).get(id)
+    return None if found is None else log.read(found[1].content)
 
 
-def newest_first(log: Log) -> Iterator[tuple[int, SchemaAdded]]:
-    """Every registration with its index, newest first, of what this process has proven."""
-    for number in reversed(range(log.chain.state.packs)):
-        found = pack.parse(log.folder.get(pack.name(number)))
-        for position in reversed(range(len(found.leaves))):
-            raw = found.leaves[position]
-            if raw.startswith(_BEGINS) and isinstance(entry := read(found.size + position, raw)[0].entry, SchemaAdded):
-                yield found.size + position, entry
+def in_force(log: Log) -> dict[str, tuple[int, SchemaAdded]]:
+    """By id, the newest registration and its index, of what this process has proven."""
+    found = ((recorded.index, recorded.entry) for recorded in log.of_kind("schema"))
+    return {entry.schema: (index, entry) for index, entry in found if isinstance(entry, SchemaAdded)}

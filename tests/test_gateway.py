@@ -1043,6 +1043,26 @@ def test_an_answer_whose_client_went_away_is_read_to_its_end_and_recorded(
         assert g.last("model.response").status == "completed"
 
 
+def test_giving_up_at_any_moment_leaves_no_request_without_its_end(
+    path: Path, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "HANG_UP_S", 0.0)
+    with gate(path, upstream, tmp_path, RELAYED) as g:
+        host, port = g.url.removeprefix("http://").removesuffix("/v1").split(":")
+        for number in range(80):
+            body = msgspec.json.encode({"model": "gpt-5.4-mini", "input": f"{number}", "stream": True})
+            head = f"POST /v1/responses HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {g.token}\r\n"
+            with socket.create_connection((host, int(port))) as hasty:
+                hasty.sendall(head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body)
+                time.sleep(0.0002 * number)
+        _until(lambda: len(g.entries("model.response")) == len(g.entries("model.request")))
+        ended = {r.entry.status for r in g.entries("model.response")}
+        assert "cut_off" in ended, ended
+        assert g.log.chain.state.history.find(g.run.id).calls.held == 0  # type: ignore[union-attr]
+        # What was given up before it left cost nothing.
+        assert len(upstream.requests) + len(upstream.dropped) <= len(g.entries("model.request"))
+
+
 def test_an_answer_whose_client_went_away_is_not_read_for_ever(
     path: Path, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,9 +51,7 @@ def list_(around: str | None, where: str | None, as_json: bool) -> None:
     from ledger.log import Log
 
     with Log.open(where or around) as log:
-        newest: dict[str, tuple[int, str]] = {}
-        for index, entry in schemas_added.newest_first(log):
-            newest.setdefault(entry.schema, (index, entry.content))
+        newest = {id: (index, entry.content) for id, (index, entry) in schemas_added.in_force(log).items()}
     if as_json:
         for id, (index, address) in sorted(newest.items()):
             voice.out_json({"id": id, "index": index, "address": address})

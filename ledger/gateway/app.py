@@ -50,7 +50,7 @@ def application(door: Door) -> Starlette:
         token = door.authenticate(request.headers.get("authorization", ""))
         came = await _body(request)
         try:
-            value, body, schema, artifacts = _enveloped(door, came)
+            value, body, schema, artifacts = await asyncio.to_thread(_enveloped, door, came)
             headers = dict(request.headers) | {"x-ledger-stage": value.stage}
             headers["x-ledger-task-scope"] = f"{value.task_scope.kind}:{value.task_scope.target}"
             if value.run_id != token.run:
@@ -295,6 +295,7 @@ def _enveloped(door: Door, came: bytes) -> tuple[Any, Body, bytes | None, tuple[
     }
     schema = None
     if envelope.response_schema:
+        door.log.catch_up()
         schema = find_schema(door.log, envelope.response_schema)
         if schema is None:
             raise Refused(

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 from blake3 import blake3
 
+from ledger.commit import Appended, Draft
 from ledger.gateway import artifacts, refusing, upstream, wire
 from ledger.gateway.answer import Answered
 from ledger.gateway.binding import Bound
@@ -89,6 +90,7 @@ class Call:
         self._http = 0
         self._reserved = 0
         self._recorded = False
+        self._given_up = False
         self._task: asyncio.Task[None] | None = None
         self.forgetting: asyncio.TimerHandle | None = None
         self.giving_up: asyncio.TimerHandle | None = None
@@ -288,10 +290,20 @@ class Call:
             cap=budget.cap(self.policies) or 0,
             envelope=self._envelope(),
         )
-        done = await door.committing.commit(records.draft(self._decide_again(entry)))
+        done = await self._commit(records.draft(self._decide_again(entry)))
         door.recorded(self.place.run, unknown)
         self.index = done[-1].index
         door.conversations.asked(self.place, self.key, self.index)
+
+    async def _commit(self, draft: Draft) -> list[Appended]:
+        """Commits; who gives up meanwhile does so afterwards, since what was handed in lands all the same."""
+        landing = asyncio.ensure_future(self.door.committing.commit(draft))
+        while not landing.done():
+            try:
+                await asyncio.shield(landing)
+            except asyncio.CancelledError:
+                self._given_up = True
+        return landing.result()
 
     def _decide_again(self, entry: ModelRequest) -> Any:
         def validate(state: State, since: list[Recorded]) -> None:
@@ -322,7 +334,7 @@ class Call:
         unknown = self.door.unrecorded(self.place.run, self.policies)
         records.policies(unknown)
         records.decision(_ACTION, decision, self.policies, question, self._out)
-        done = await self.door.committing.commit(records.draft())
+        done = await self._commit(records.draft())
         self._recorded = True
         self.door.recorded(self.place.run, unknown)
         finding = next(f for f in decision.findings if f.effect == decision.effect)
@@ -350,6 +362,9 @@ class Call:
         sent, why = True, ""
         down: dict[str, str] = {}
         try:
+            if self._given_up:
+                sent = False
+                raise asyncio.CancelledError
             beginning = await self.door.upstream.send(self._out)
             self._http = beginning.http
             down = {
@@ -440,7 +455,7 @@ class Call:
             records.violation("cost", f"it cost {cost:,} micro-USD, and {self._reserved:,} were reserved")
         if answer.status == "refused" and not sent:
             records.violation("leak", why)
-        await asyncio.shield(door.committing.commit(records.draft()))
+        await self._commit(records.draft())
         self._recorded = True
         door.settled()
         good = verdict == "valid" and answer.status == "completed"

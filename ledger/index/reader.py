@@ -113,11 +113,11 @@ class Log(log.Log):
             yield from super().entries()
             return
         id = run.id if isinstance(run, Run) else run
-        for number, rows in self._by_pack("run = ?", [id]):
-            found = pack.parse(self.folder.get(pack.name(number)))
-            for index in rows:
-                raw = found.leaves[index - found.size]
-                yield read(index, raw)[0]
+        yield from self._entries("run = ?", [id])
+
+    def of_kind(self, kind: str) -> Iterator[Recorded]:
+        """Entries of one kind in order, of what is proven."""
+        yield from self._entries("kind = ?", [kind])
 
     def find(self, source: Path | bytes) -> Iterator[Recorded]:
         """Entries whose content is this file, or these bytes: of all data keys that this identity opens."""
@@ -136,16 +136,16 @@ class Log(log.Log):
             for hasher in hashers:
                 hasher.update(piece)
         digests = [hasher.hexdigest() for hasher in hashers]
-        for number, rows in self._by_pack("list_contains(?::VARCHAR[], digest)", [digests]):
+        yield from self._entries("list_contains(?::VARCHAR[], digest)", [digests])
+
+    def _entries(self, condition: str, values: list[Any]) -> Iterator[Recorded]:
+        # The condition is one of ours; what users give is bound.
+        text = f'SELECT pack, list("index" ORDER BY "index") FROM entries WHERE {condition} GROUP BY pack ORDER BY pack'  # noqa: S608
+        for number, rows in self._ask(lambda connection: connection.execute(text, values).fetchall()):
             found = pack.parse(self.folder.get(pack.name(number)))
             for index in rows:
                 raw = found.leaves[index - found.size]
                 yield read(index, raw)[0]
-
-    def _by_pack(self, condition: str, values: list[Any]) -> list[tuple[int, list[int]]]:
-        # The condition is one of ours; what users give is bound.
-        text = f'SELECT pack, list("index" ORDER BY "index") FROM entries WHERE {condition} GROUP BY pack ORDER BY pack'  # noqa: S608
-        return self._ask(lambda connection: connection.execute(text, values).fetchall())
 
     def _ask(self, question: "Callable[[duckdb.DuckDBPyConnection], T]") -> "T":
         """Asks; once more where a segment was damaged, or merged away by another process."""
