@@ -120,7 +120,7 @@ class Drafts:
     def _common(self, time: datetime | None = None) -> dict[str, Any]:
         return {
             "v": 1,
-            "time": time.astimezone(UTC) if time else self.writer.clock(),
+            "time": _in_utc(time) if time else self.writer.clock(),
             "run": self.run,
             "stage": self.stage,
             "lane": self.lane,
@@ -200,6 +200,13 @@ class Drafts:
             ),
             prepared,
         )
+
+
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise Malformed("a time outside of the years 1 to 9999 in UTC", hint="check the clock that gave it") from None
 
 
 def signed(content: Content) -> tuple[bytes, bytes]:

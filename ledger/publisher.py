@@ -187,7 +187,7 @@ class Publisher:
             try:
                 self.now()
                 self._after()
-            except LedgerError:
+            except (LedgerError, OSError):
                 # What is derived can wait; if the fault stays, close() meets it and reports it.
                 self._last = time.monotonic()
                 if self.chain.folder.disk.failed is not None:

@@ -7,10 +7,12 @@ such as queries and receipts, needs the ledger itself.
 
 import http.client
 import os
+import re
+import select
 import ssl
 import threading
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +28,7 @@ from ledger.runs import RunInfo
 from ledger.state import Recorded, read
 from schemas import errors
 from schemas.errors import KeyUnusable, LedgerError, NotFound, OutcomeUnknown, StorageFailed, UsageError
-from schemas.ids import cid_of
+from schemas.ids import cid_of, is_run_id
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,9 +36,15 @@ if TYPE_CHECKING:
 
     from ledger.receipt import Receipt
 
-_TOKEN = "sk-ledger-"  # noqa: S105 - how a token begins
+_TOKEN = re.compile(r"sk-ledger-[A-Za-z0-9._-]{1,8192}")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _WAIT_S = 60.0
+_IDLE_S = 30.0
+"""Seconds after which a connection is not trusted to be open still: half of what a gateway keeps it for."""
+
+_AT_ONCE = 24 << 20
+
+_ITEMS = 1024
 
 MOST_BYTES = 32 << 20
 """Bytes of the largest content that goes over the socket."""
@@ -49,51 +57,68 @@ def address(where: str | Path | None) -> str:
 
 
 class Log:
-    """What a token reaches of a ledger: one run.
+    """What a token reaches of a ledger: one run. Safe to share among threads.
 
     Attributes:
         url: of the gateway.
         run_id: id of the run.
+
+    Args:
+        url: `http://HOST:PORT` on loopback, or `https://…`.
+        token: of `ledger token`.
+
+    Raises:
+        UsageError: the URL is none.
+        KeyUnusable: the token is none, or the gateway takes it no longer.
+        StorageFailed: no gateway answers.
     """
 
     def __init__(self, url: str, token: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-            raise UsageError(f"{parts.hostname} is not loopback: what is sent would pass in clear", hint="https://…")
+        if not _TOKEN.fullmatch(token):
+            raise KeyUnusable("no token for the gateway", hint="LEDGER_TOKEN=$(ledger token --run RUN), made outside")
+        self._secure, self._host, self._port, self._path = _parts(url)
         self.url = url
-        self._host, self._port = parts.hostname or "", parts.port
-        self._secure = parts.scheme == "https"
-        self._path = parts.path
         self._headers = {"authorization": f"Bearer {token}"}
         self._token = token
         self._lock = threading.Lock()
         self._connection: http.client.HTTPConnection | None = None
+        self._process = os.getpid()
+        self._last = 0.0
         stands = self.ask("GET", "/run")
         self.run_id: str = stands["token"]["run"]
 
     @classmethod
     def open(cls, where: str) -> Self:
-        """Opens what a token reaches.
+        """Opens what the token of the environment reaches.
 
         Raises:
-            KeyUnusable: there is no token, or the gateway takes it no longer.
-            StorageFailed: no gateway answers.
+            UsageError: `LEDGER_RUN` names another run than the token. Also what the class raises.
         """
-        token = os.environ.get("LEDGER_TOKEN") or os.environ.get("OPENAI_API_KEY", "")
-        if not token.startswith(_TOKEN):
-            raise KeyUnusable("no token for the gateway", hint="LEDGER_TOKEN=$(ledger token --run RUN), made outside")
-        return cls(where, token)
+        found = cls(where, (os.environ.get("LEDGER_TOKEN") or os.environ.get("OPENAI_API_KEY", "")).strip())
+        named = os.environ.get("LEDGER_RUN", "")
+        if is_run_id(named) and named != found.run_id:
+            raise UsageError(
+                f"LEDGER_RUN is {named}, and the token is bound to {found.run_id}",
+                hint="unset LEDGER_RUN, or the token",
+            )
+        return found
 
-    def run(self, name: str = "", *, stage: str = "", lane: str = "", task: str = "") -> "Run":
+    def run(self, name: str = "", *, stage: str = "", lane: str = "", task: str = "", imported: bool = False) -> "Run":
         """The run that is recorded. It was started, and will be finished, by who records: a name is not needed."""
+        if imported:
+            raise _only_there("importing")
         return Run(self, self.run_id, stage, lane, task)
 
-    def resume(self, run: "str | Run", *, stage: str = "", lane: str = "", task: str = "") -> "Run":
+    def resume(
+        self, run: "str | Run", *, stage: str = "", lane: str = "", task: str = "", imported: bool = False
+    ) -> "Run":
         """The same, from its id.
 
         Raises:
             NotFound: it is another run than the token's.
         """
+        if imported:
+            raise _only_there("importing")
         id = run.id if isinstance(run, local.Run) else run
         if id != self.run_id:
             raise NotFound(f"run {id[:60]} is out of the token's reach", hint=f"it is bound to {self.run_id}")
@@ -134,7 +159,7 @@ class Log:
             raise StorageFailed(f"{self.url} is no gateway of agent-ledger", hint="check LEDGER") from None
 
     def fetch(self, method: str, path: str, content: bytes | None = None) -> bytes:
-        """One request.
+        """One request. What reads is tried again on a new connection; what appends never.
 
         Raises:
             LedgerError: as the gateway raised it.
@@ -142,27 +167,49 @@ class Log:
             OutcomeUnknown: what was to be appended was sent, and the answer lost.
         """
         with self._lock:
-            fresh = self._connection is None
-            connection = self._connection = self._connection or self._connect()
+            try:
+                connection = self._ready()
+            except OSError:
+                raise StorageFailed(f"no gateway answers at {self.url}", hint="is it still running?") from None
             try:
                 connection.request(method, f"{self._path}/ledger{path}", content, self._headers)
                 answer = connection.getresponse()
                 found = answer.read()
-            except (OSError, http.client.HTTPException) as error:
-                connection.close()
-                self._connection = None
-                if not isinstance(error, ConnectionRefusedError) and content is not None:
+            except BaseException as error:
+                # Also where an interrupt struck: what comes on this connection later answers another question.
+                self._drop()
+                if not isinstance(error, OSError | http.client.HTTPException):
+                    raise
+                if content is not None:
                     raise OutcomeUnknown(
                         "the gateway's answer was lost", hint="see what `ledger log RUN` has before trying again"
                     ) from None
-                if fresh or content is not None:
-                    raise StorageFailed(f"no gateway answers at {self.url}", hint="is it still running?") from None
-            else:
-                if answer.status >= 400:
-                    raise _error(answer.status, found)
-                return found
-        # The other side closed a connection that was idle.
-        return self.fetch(method, path, content)
+                raise StorageFailed(f"the answer of {self.url} broke off", hint="try again") from None
+            self._last = time.monotonic()
+            if answer.will_close:
+                self._drop()
+        if answer.status != 200:
+            raise _error(answer.status, found)
+        return found
+
+    def _ready(self) -> http.client.HTTPConnection:
+        """A connection that nobody else uses, and that the other side has not closed meanwhile."""
+        found = self._connection
+        if found is not None and (
+            self._process != os.getpid() or time.monotonic() - self._last > _IDLE_S or _is_readable(found)
+        ):
+            self._drop()
+            found = None
+        if found is None:
+            found = self._connect()
+            found.connect()
+            self._connection, self._process = found, os.getpid()
+        return found
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
 
     def _connect(self) -> http.client.HTTPConnection:
         if self._secure:
@@ -174,12 +221,16 @@ class Log:
         """A client of the same gateway."""
         import openai
 
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=self._token, default_headers=headers)
+        # No proxy of the environment's stands between a run and its gateway.
+        direct = openai.DefaultHttpxClient(trust_env=False)
+        return openai.OpenAI(
+            base_url=f"{self.url}/v1", api_key=self._token, default_headers=headers, http_client=direct
+        )
 
     def close(self) -> None:
         """Gives the connection back."""
-        with self._lock, closing(self._connection or self._connect()):
-            self._connection = None
+        with self._lock:
+            self._drop()
 
     def query(self, sql: str) -> "pa.Table":
         """Not over a socket: the index is beside the ledger's files."""
@@ -214,27 +265,16 @@ class Run(local.Run):
         """A client through the gateway that serves this ledger: its upstream and policies are settled there."""
         if how:
             raise UsageError("the gateway is not this process's", hint="ledger record --upstream … --policy …")
+        if not "".join(self._place.values()).isascii():
+            raise UsageError("a client carries stage, lane and task in headers, which are ASCII", hint="rename them")
         return self._log.openai({f"x-ledger-{name}": said for name, said in self._place.items() if said})
 
     def append_many(self, items: Iterable[Item]) -> list[Appended]:
         """Appends many things. Groups of up to 1,024 are all or nothing each."""
-        found: list[Appended] = []
-        for chunk in local.chunks(items):
-            given = [
-                {
-                    "kind": item.kind,
-                    "content": _content(item),
-                    "name": item.name,
-                    "media_type": item.media_type,
-                    "model": item.model,
-                    "to": item.to,
-                    "time": item.time,
-                }
-                for item in chunk
-            ]
-            done = self._log.ask("POST", "/entries", {"items": given, **self._place})
-            found += msgspec.convert(done, list[Appended])
-        return found
+        return [done for chunk in _chunks(items) for done in self._send(chunk)]
+
+    def _send(self, items: list[dict[str, Any]]) -> list[Appended]:
+        return msgspec.convert(self._log.ask("POST", "/entries", {"items": items, **self._place}), list[Appended])
 
     def finish(self, status: Literal["succeeded", "failed"] = "succeeded", *, reason: str = "") -> Appended:
         """Ends the run, for all who append to it."""
@@ -250,24 +290,71 @@ class Run(local.Run):
         pass
 
 
+def _chunks(items: Iterable[Item]) -> Iterator[list[dict[str, Any]]]:
+    """Items as they are sent, as many at once as a gateway takes."""
+    chunk: list[dict[str, Any]] = []
+    size = 0
+    for item in items:
+        content = _content(item)
+        if chunk and (len(chunk) == _ITEMS or size + len(content) > _AT_ONCE):
+            yield chunk
+            chunk, size = [], 0
+        rest = {name: getattr(item, name) for name in ("kind", "name", "media_type", "model", "to", "time")}
+        chunk.append({"content": content, **rest})
+        size += len(content)
+    if chunk:
+        yield chunk
+
+
 def _content(item: Item) -> bytes:
     """A content as bytes; of an approval in a file, the signature beside it too.
 
     Raises:
-        TooLarge: more than the gateway takes at once.
+        TooLarge: more than goes over a socket.
     """
     check(item)
     found = as_bytes(item.content)
-    if not isinstance(found, Path):
-        return found
-    paths = [path for path in beside(found) if path.exists()] if item.kind == "approval" else [found]
+    paths: list[Path] = []
+    if isinstance(found, Path):
+        paths = [path for path in beside(found) if path.exists()] if item.kind == "approval" else [found]
     try:
-        if sum(path.stat().st_size for path in paths) > MOST_BYTES:
-            what = f"{found}: over {MOST_BYTES >> 20} MiB, the most that goes over a gateway's socket"
+        size = sum(path.stat().st_size for path in paths) if isinstance(found, Path) else len(found)
+        if size > MOST_BYTES:
+            what = f"{size:,} bytes; the most that goes over a gateway's socket is {MOST_BYTES:,}"
             raise errors.TooLarge(what, hint="append it where the ledger lies")
-        return b"".join(path.read_bytes() for path in paths)
+        return b"".join(path.read_bytes() for path in paths) if isinstance(found, Path) else found
     except OSError as error:
-        raise NotFound(f"{found}: {(error.strerror or '').lower()}", hint="check the path") from None
+        raise NotFound(f"{found!s}: {(error.strerror or '').lower()}", hint="check the path") from None
+
+
+def _parts(url: str) -> tuple[bool, str, int | None, str]:
+    """Of a gateway's URL: whether TLS, host, port, path.
+
+    Raises:
+        UsageError: it is none, or what is sent there would pass in clear.
+    """
+    hint = "http://127.0.0.1:PORT, or https://HOST"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise UsageError("LEDGER is no URL of a gateway", hint=hint) from None
+    if not parts.hostname or parts.username is not None or parts.query or parts.fragment:
+        # Not repeated: it may hold a password.
+        raise UsageError("LEDGER is no URL of a gateway: a host, a port and a path make one", hint=hint)
+    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        raise UsageError(f"{parts.hostname} is not loopback: what is sent would pass in clear", hint="https://…")
+    return parts.scheme == "https", parts.hostname, port, parts.path
+
+
+def _is_readable(connection: http.client.HTTPConnection) -> bool:
+    """Whether something has come though nothing was asked: the end, as a rule."""
+    if connection.sock is None or isinstance(connection.sock, ssl.SSLSocket):
+        # Of TLS something may come that is no answer, such as a ticket.
+        return connection.sock is None
+    poll = select.poll()
+    poll.register(connection.sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _only_there(what: str) -> UsageError:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from policies.jsonschema import MAX_VALUE, Compiled, check_output, check_value, compile_schema
 from schemas.errors import Malformed, TooLarge
 
@@ -36,6 +38,9 @@ HOSTED = {
 }
 """Items of an output, by type, that need a tool of one of these types, dated or not, in the request."""
 
+BRINGING = ("tool_search_output", "additional_tools")
+"""Items of an input that bring tools; of an output, where the other side has searched, and found what is declared."""
+
 _Place = tuple[str, str]
 """Namespace, empty outside of one, and name."""
 
@@ -45,7 +50,7 @@ class Tools:
 
     Args:
         tools: its `tools`, as parsed; None where it has none.
-        brought: those that items of its input bring; any of them may be there before, if it is the same.
+        brought: those that items of its input bring, of which a later one holds; none differs from one of `tools`.
 
     Attributes:
         opaque: names of custom tools whose input nothing can check, sorted.
@@ -57,17 +62,20 @@ class Tools:
 
     def __init__(self, tools: Any, brought: Sequence[Any] = ()) -> None:
         self.hosted: set[str] = set()
-        self._terms: dict[_Place, Any] = {}
+        self._terms: dict[_Place, bytes] = {}
         self._functions: dict[_Place, Compiled | None] = {}
         self._custom: dict[_Place, Compiled | None] = {}
         if tools is not None and not isinstance(tools, list):
             raise Malformed("tools: not a list")
-        if len(tools or ()) + len(brought) > MAX_TOOLS:
+        if len(tools or ()) > MAX_TOOLS:
             raise Malformed(f"tools: more than {MAX_TOOLS:,}")
         for position, tool in enumerate(tools or ()):
             self._declare(tool, "", f"tools[{position}]")
+        self._declared = frozenset(self._terms)
         for position, tool in enumerate(brought):
             self._declare(tool, "", f"tools of the input [{position}]", again=True)
+            if len(self._terms) > MAX_TOOLS:
+                raise Malformed(f"tools of the input: more than {MAX_TOOLS:,}")
         self.opaque = sorted(_spell(place) for place, grammar in self._custom.items() if grammar is None)
 
     def _declare(self, tool: Any, namespace: str, where: str, *, again: bool = False) -> None:
@@ -82,12 +90,15 @@ class Tools:
                 self._declare(one, _named(tool, where), f"{where}.tools[{position}]", again=again)
         elif kind in ("function", "custom"):
             place = (namespace, _named(tool, where))
-            terms = (kind, tool.get("parameters"), tool.get("format"))
+            terms = _terms(tool)
             if place in self._terms:
                 if again and self._terms[place] == terms:
                     return
-                # Which of them a client goes by, nobody could say.
-                raise Malformed(f"{where}.name: {_spell(place)[:100]!r} is declared twice")
+                if not again or place in self._declared:
+                    # Which of them a client goes by, nobody could say.
+                    raise Malformed(f"{where}.name: {_spell(place)[:100]!r} is declared twice")
+                self._functions.pop(place, None)
+                self._custom.pop(place, None)
             self._terms[place] = terms
             if kind == "function":
                 self._functions[place] = _parameters(tool, where)
@@ -107,6 +118,8 @@ class Tools:
         kind = item.get("type") if isinstance(item, dict) else None
         if not isinstance(kind, str):
             return "an item without a type"
+        if item.get("tools") and kind != "mcp_list_tools" and not self._are_declared(kind, item["tools"]):
+            return f"a {kind[:60]} that brings tools"
         if kind in SAYINGS:
             return None
         if kind == "function_call":
@@ -120,6 +133,20 @@ class Tools:
             return f"a {kind} without such a tool in the request"
         # Some of these, shells and patches, are executed by clients too.
         return "an unfinished call" if item.get("status") in ("incomplete", "in_progress") else None
+
+    def _are_declared(self, kind: str, tools: Any, namespace: str = "") -> bool:
+        """Whether tools that an item of an output brings are those of the request: a search finds nothing else."""
+        if kind != BRINGING[0] or not isinstance(tools, list):
+            return False
+        for tool in tools:
+            if not isinstance(tool, dict) or not isinstance(name := tool.get("name"), str):
+                return False
+            if tool.get("type") == "namespace" and not namespace:
+                if not self._are_declared(kind, tool.get("tools"), name):
+                    return False
+            elif (namespace, name) not in self._declared or self._terms[namespace, name] != _terms(tool):
+                return False
+        return True
 
     def _check_call(self, item: dict[str, Any], declared: dict[_Place, Compiled | None], member: str) -> str | None:
         name, namespace, text = item.get("name"), item.get("namespace"), item.get(member)
@@ -145,6 +172,14 @@ class Tools:
 def _is_one_of(tool: str, needed: tuple[str, ...]) -> bool:
     """Whether `web_search_preview_2025_03_11` is a `web_search`."""
     return any(tool == one or tool.startswith((f"{one}_preview", f"{one}_20")) for one in needed)
+
+
+def _terms(tool: dict[str, Any]) -> bytes:
+    """What tells two tools of one name apart; as bytes, since Python takes 1 for true."""
+    return _encode([tool.get(name) for name in ("type", "parameters", "format")])
+
+
+_encode = msgspec.json.Encoder(order="sorted").encode
 
 
 def _spell(place: _Place) -> str:

@@ -3,8 +3,11 @@
 Under a key that nobody keeps: nothing can be read from the file but by this object, and nothing is left of it.
 """
 
+import errno
+import os
 import tempfile
-from typing import BinaryIO
+from contextlib import suppress
+from typing import IO
 
 from blake3 import blake3
 from nacl.exceptions import CryptoError
@@ -29,7 +32,7 @@ class Spool:
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
-        self._file: BinaryIO | None = None
+        self._file: IO[bytes] | None = None
         self._away = 0
         self._rest = bytearray()
         self._stays = False
@@ -49,11 +52,12 @@ class Spool:
 
     def _put_away(self) -> None:
         if self._file is None:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as we do
+            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it lives as long as we do
         while len(self._rest) >= PIECE:
-            self._file.seek(self._away // PIECE * _SEALED)
-            self._file.write(aead.encrypt(bytes(self._rest[:PIECE]), b"", self._key(self._away)))
-            self._file.flush()
+            sealed = aead.encrypt(bytes(self._rest[:PIECE]), b"", self._key(self._away))
+            # No buffer of Python's in between: one that could not be written would come up again at each call.
+            if os.pwrite(self._file.fileno(), sealed, self._away // PIECE * _SEALED) < _SEALED:
+                raise OSError(errno.ENOSPC, "no space is left")
             del self._rest[:PIECE]
             self._away += PIECE
 
@@ -75,16 +79,16 @@ class Spool:
 
     def close(self) -> None:
         """Forgets everything."""
-        if self._file is not None:
-            self._file.close()
-        self._file, self._away, self._rest = None, 0, bytearray()
+        file, self._file, self._away, self._rest = self._file, None, 0, bytearray()
+        if file is not None:
+            with suppress(OSError):
+                file.close()
 
     def _opened(self, start: int) -> bytes:
         if self._file is None:
             return b""
         with storage_errors(tempfile.gettempdir()):
-            self._file.seek(start // PIECE * _SEALED)
-            sealed = self._file.read(_SEALED)
+            sealed = os.pread(self._file.fileno(), _SEALED, start // PIECE * _SEALED)
         try:
             return aead.decrypt(sealed, b"", self._key(start))
         except CryptoError:
@@ -93,6 +97,3 @@ class Spool:
     def _key(self, start: int) -> bytes:
         # Each under a key of its own: `aead` has one nonce.
         return blake3(start.to_bytes(8, "big"), key=self._secret).digest()
-
-    def __del__(self) -> None:
-        self.close()

@@ -195,10 +195,17 @@ def test_a_token_reaches_the_contents_of_its_own_run_alone(open_gate: Gate) -> N
 
 @pytest.mark.parametrize(
     "tools",
-    [[{"type": "mcp"}], [{"type": "namespace", "name": "n", "tools": [{"type": "web_search"}]}], [5], "mcp"],
+    [
+        [{"type": "mcp"}],
+        [{"type": "local_shell"}],
+        [{"type": "namespace", "name": "n", "tools": [{"type": "web_search"}]}],
+        [{"type": "namespace", "name": "n"}],
+        [5],
+        "mcp",
+    ],
     ids=str,
 )
-def test_no_item_of_the_input_brings_a_hosted_tool(open_gate: Gate, tools: Any) -> None:
+def test_no_item_of_the_input_brings_more_than_functions(open_gate: Gate, tools: Any) -> None:
     items = [{"role": "user", "content": "x"}, {"type": "additional_tools", "role": "developer", "tools": tools}]
     assert open_gate.post({"model": "gpt-5.4-mini", "input": items}).status_code == 400
     assert open_gate.upstream.requests == []
@@ -219,8 +226,26 @@ def test_tools_that_the_client_found_for_the_model_can_be_called_and_are_held_to
         refused = open_gate.post(body)
         assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_response")
     other = {**found, "tools": [{**ADD, "parameters": {"type": "object"}}]}
-    assert open_gate.post({**body, "input": [*items, other]}).status_code == 400
+    assert open_gate.post({**body, "input": [*items, other], "tools": [search, ADD]}).status_code == 400
     assert len(open_gate.upstream.requests) == 3
+
+
+@pytest.mark.parametrize("item", ["message", "reasoning", "function_call"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_other_side_declares_no_tools_for_itself(open_gate: Gate, item: str, stream: bool) -> None:
+    brought = {"tools": [{"type": "function", "name": "rm", "parameters": {"type": "object"}}]}
+    said: dict[str, Any] = {
+        "message": {"role": "assistant", "status": "completed", "content": [{"type": "output_text", "text": "hi"}]},
+        "reasoning": {"summary": []},
+        "function_call": {"call_id": "c", "name": "add", "arguments": '{"a":1}', "status": "completed"},
+    }[item] | {"type": item, "id": "i_1"}
+    open_gate.upstream.reply(Answer(items=[said | brought]))
+    answered = open_gate.ask(tools=[ADD], stream=stream)
+    assert b'"rm"' not in answered.content
+    assert open_gate.last("model.response").verdict == "invalid"
+    # And where it came in some other way: nothing that a model may have written brings one.
+    assert open_gate.ask([{"role": "user", "content": "x"}, said | brought], tools=[ADD]).status_code == 400
+    assert len(open_gate.upstream.requests) == 1
 
 
 def test_a_request_behind_a_dummy_is_another_try_each_time(path: Path, upstream: Upstream, tmp_path: Path) -> None:
@@ -538,6 +563,53 @@ def test_a_connection_that_never_sends_a_whole_head_is_given_back(
             time.sleep(0.2)
         slow.sendall(b"G")
         assert slow.recv(4096) == b""
+
+
+@pytest.mark.parametrize(
+    ("request_", "more"),
+    [
+        (b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n", b"\r\n"),
+        (b"POST /v1/responses HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n", b"{"),
+        (b"POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n", b"{"),
+    ],
+    ids=["empty lines", "a body that no token is with", "a body of nothing that is served"],
+)
+def test_nobody_holds_a_connection_by_bytes_that_begin_nothing(
+    open_gate: Gate, monkeypatch: pytest.MonkeyPatch, request_: bytes, more: bytes
+) -> None:
+    from ledger.gateway import connections
+
+    monkeypatch.setattr(connections, "HEAD_S", 0.3)
+    host, port = open_gate.url.removeprefix("http://").removesuffix("/v1").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as idle:
+        idle.sendall(request_)
+        assert b"HTTP/1.1 " in idle.recv(65536)
+        idle.sendall(more)
+        try:
+            while idle.recv(65536):
+                pass
+        except ConnectionResetError:
+            pass
+
+
+def test_half_a_request_behind_it_cuts_no_answer_off(
+    path: Path, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ledger.gateway import connections
+
+    monkeypatch.setattr(connections, "HEAD_S", 0.2)
+    with gate(path, upstream, tmp_path, RELAYED) as g:
+        upstream.reply(Answer(text="one two three four", events=6, gap=0.2))
+        body = msgspec.json.encode({"model": "gpt-5.4-mini", "input": "x", "stream": True})
+        head = f"POST /v1/responses HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {g.token}\r\n"
+        host, port = g.url.removeprefix("http://").removesuffix("/v1").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as hasty:
+            hasty.sendall(head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body + b"GET /he")
+            came = b""
+            while piece := hasty.recv(65536):
+                came += piece
+        assert b"response.completed" in came
+        assert came.endswith(b"0\r\n\r\n")
 
 
 def test_a_head_without_end_takes_no_memory(open_gate: Gate) -> None:
@@ -1043,6 +1115,59 @@ def test_an_answer_whose_client_went_away_is_read_to_its_end_and_recorded(
         assert g.last("model.response").status == "completed"
 
 
+def test_the_end_of_a_call_is_recorded_though_the_storage_fails_for_a_moment(
+    open_gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ledger.index import tasks
+
+    commit, failures = tasks.Committing.commit, iter((StorageFailed("no space is left"),) * 2)
+
+    async def failing(self: Any, draft: Any) -> Any:
+        if any(isinstance(entry, ModelResponse) for entry in draft.entries) and (error := next(failures, None)):
+            raise error
+        return await commit(self, draft)
+
+    monkeypatch.setattr(tasks.Committing, "commit", failing)
+    assert open_gate.ask().status_code == 200
+    assert len(open_gate.entries("model.response")) == 1
+
+
+def test_what_was_sent_and_could_not_be_recorded_is_not_to_be_sent_again(
+    open_gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ledger.index import tasks
+
+    commit = tasks.Committing.commit
+
+    async def failing(self: Any, draft: Any) -> Any:
+        if any(isinstance(entry, ModelResponse) for entry in draft.entries):
+            raise StorageFailed("no space is left")
+        return await commit(self, draft)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(steps, "_PAUSES", (0.01,))
+        patched.setattr(tasks.Committing, "commit", failing)
+        answered = open_gate.ask()
+    assert (answered.status_code, answered.headers["x-should-retry"]) == (503, "false")
+    assert "hello" not in answered.text
+
+
+@pytest.mark.parametrize("model", ["gpt-5.4-mini", "gpt-9"], ids=["served", "denied"])
+def test_a_call_that_waits_for_its_client_holds_its_answer_alone(open_gate: Gate, model: str) -> None:
+    body = msgspec.json.encode({"model": model, "input": "x" * 3_000_000})
+    head = f"POST /v1/responses HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {open_gate.token}\r\n"
+    host, port = open_gate.url.removeprefix("http://").removesuffix("/v1").split(":")
+    for _ in range(3):
+        with socket.create_connection((host, int(port)), timeout=10) as hasty:
+            hasty.sendall(head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body)
+            time.sleep(0.3)
+    _until(lambda: open_gate.entries("decision") and all(_held(call) < 10_000 for call in _alive()))
+
+
+def _held(call: steps.Call) -> int:
+    return len(call.body.came) + len(str(call.body.value)) + len(call._out) + len(str(call.answer.response))
+
+
 def test_giving_up_at_any_moment_leaves_no_request_without_its_end(
     path: Path, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1253,6 +1378,10 @@ def test_a_call_whose_answer_was_taken_is_not_kept(open_gate: Gate) -> None:
     assert alive <= 1
 
 
-def _calls() -> int:
+def _alive() -> list[steps.Call]:
     gc.collect()
-    return sum(isinstance(found, steps.Call) for found in gc.get_objects())
+    return [found for found in gc.get_objects() if isinstance(found, steps.Call)]
+
+
+def _calls() -> int:
+    return len(_alive())

@@ -2,13 +2,16 @@
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -181,6 +184,7 @@ def test_secrets_and_control_characters_stand_in_no_label(open_gate: Gate) -> No
         b"[]",
         b"{",
         b'{"items": 1}',
+        b'{"items": []}',
         b'{"items": [{"kind": "prompt"}]}',
         b'{"items": [{"kind": "prompt", "content": "not base64!"}]}',
         b'{"items": [{"kind": "erasure", "content": ""}]}',
@@ -259,12 +263,163 @@ def test_threads_share_what_is_open(open_gate: Gate) -> None:
     assert found == {f"{n} {m}".encode() for n in range(8) for m in range(10)}
 
 
+def test_two_processes_of_one_log_get_each_its_own_answers(open_gate: Gate) -> None:
+    with ledger.open() as log:
+        run = log.run()
+        mine, theirs = run.artifact("mine" * 1000).address, run.artifact("theirs" * 1000).address
+        child = os.fork()
+        if child == 0:
+            wrong = sum(log.read(theirs) != b"theirs" * 1000 for _ in range(60))
+            os._exit(min(wrong, 100))
+        assert all(log.read(mine) == b"mine" * 1000 for _ in range(60))
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_an_interrupt_leaves_no_answer_for_the_next_question(open_gate: Gate) -> None:
+    def strike(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, strike)
+    struck = 0
+    try:
+        with ledger.open() as log:
+            run = log.run()
+            for n in range(40):
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, 0.0004 * (n % 12 + 1))
+                    run.artifact(f"interrupted {n}")
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                except KeyboardInterrupt:
+                    struck += 1
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                assert log.read(run.artifact(f"next {n}").address) == f"next {n}".encode()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert struck
+
+
+class Hasty:
+    """A gateway that closes each connection after its answer, and does not say so."""
+
+    def __init__(self, answers: list[bytes]) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.asked: list[bytes] = []
+        self.thread = threading.Thread(target=self._serve, args=(answers,))
+        self.thread.start()
+
+    def _serve(self, answers: list[bytes]) -> None:
+        for answer in answers:
+            connection, _ = self.listener.accept()
+            self.asked.append(connection.recv(65536))
+            connection.sendall(answer)
+            connection.close()
+        self.listener.close()
+
+
+def _json(text: str, status: str = "200 OK") -> bytes:
+    return f"HTTP/1.1 {status}\r\ncontent-length: {len(text)}\r\n\r\n{text}".encode()
+
+
+def test_an_append_goes_over_a_new_connection_where_the_old_one_was_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = _json('[{"index":7,"address":"","step":1}]')
+    hasty = Hasty([_json('{"token":{"run":"r"}}'), done, done, _json("", "302 Found")])
+    log = remote.Log(hasty.url, "sk-ledger-v1.AAAA.BBBB")
+    run = log.run()
+    for text in ("a", "b"):
+        time.sleep(0.05)
+        assert run.artifact(text).index == 7
+    time.sleep(0.05)
+    with pytest.raises(ledger.LedgerError):
+        log.read("artifact://" + "0" * 64)
+    hasty.thread.join()
+    assert len(hasty.asked) == 4, "nothing was sent twice"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:abc",
+        "http://127.0.0.1:99999",
+        "http://[::1",
+        "http://",
+        "http://u:hidden-pw@127.0.0.1:9",
+        "http://127.0.0.1:9/?q=hidden-pw",
+        "https://#hidden-pw",
+    ],
+)
+def test_what_is_no_url_of_a_gateway_is_said_without_repeating_it(url: str) -> None:
+    with pytest.raises(ledger.UsageError) as refused:
+        remote.Log(url, "sk-ledger-v1.AAAA.BBBB")
+    assert "hidden-pw" not in str(refused.value)
+
+
+@pytest.mark.parametrize("odd", ["sk-ledger-v1.é", "sk-ledger-v1.a\nb: c", "sk-ledger-v1.a b", "sk-ledger-"])
+def test_an_odd_token_stands_in_no_error(odd: str) -> None:
+    with pytest.raises(ledger.KeyUnusable) as refused:
+        remote.Log("http://127.0.0.1:9", odd)
+    assert odd not in str(refused.value)
+
+
+def test_the_white_space_around_a_token_is_none_of_it(open_gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEDGER_TOKEN", f"  {open_gate.token}\n")
+    with ledger.open() as log:
+        assert log.run().id == open_gate.run.id
+
+
+def test_no_proxy_stands_between_a_run_and_its_gateway(open_gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with ledger.open() as log:
+        log.run().artifact("x")
+        assert log.run().openai().responses.create(model="gpt-5.4-mini", input="x").output_text == "hello"
+    direct = open_gate.run.openai(upstream=open_gate.upstream.url, key="env:UPSTREAM_KEY")
+    assert direct.responses.create(model="gpt-5.4-mini", input="x").output_text == "hello"
+
+
+def test_many_large_contents_are_sent_in_parts(open_gate: Gate, tmp_path: Path) -> None:
+    file = tmp_path / "f"
+    file.write_bytes(b"f" * (9 << 20))
+    with ledger.open() as log:
+        items = [ledger.Item(kind="artifact", content=one) for one in (b"a" * (10 << 20), file, "é" * (5 << 20))]
+        made = log.run().append_many(items)
+        assert log.read(made[1].address) == file.read_bytes()
+        for large in (b"x" * (remote.MOST_BYTES + 1), "é" * (remote.MOST_BYTES // 2 + 1)):
+            with pytest.raises(ledger.TooLarge):
+                log.run().artifact(large)
+        assert log.run().append_many([]) == []
+
+
+def test_what_only_the_ledger_itself_does_is_said_so(open_gate: Gate) -> None:
+    with ledger.open() as log:
+        for refused in (lambda: log.run(imported=True), lambda: log.resume(open_gate.run.id, imported=True)):
+            with pytest.raises(ledger.UsageError, match="gateway's socket"):
+                refused()
+        with pytest.raises(ledger.UsageError, match="ASCII"):
+            log.run(stage="é").openai()
+        for time_ in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
+            with pytest.raises(ledger.Malformed):
+                item = ledger.Item(kind="artifact", content="x", time=datetime.fromisoformat(time_))
+                log.run().append_many([item])
+
+
+def test_a_token_of_another_run_than_the_named_one_is_refused(open_gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_gate.log.run("other") as other:
+        monkeypatch.setenv("LEDGER_RUN", other.id)
+        with pytest.raises(ledger.UsageError, match="LEDGER_RUN"):
+            ledger.open()
+
+
 def test_a_recorded_command_finds_its_run_by_the_socket_without_files_or_keys(
     made: Template, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = made.copy(home, tmp_path / "l")
     monkeypatch.setenv("UPSTREAM_KEY", KEY)
     monkeypatch.setenv("LEDGER", str(path))
+    # Of another run: it must not reach the command.
+    monkeypatch.setenv("LEDGER_TOKEN", Token("0" * 36, 2**40).sign(b"x" * 32))
     # Without the home that holds the keys.
     agent = f"""
 import os, subprocess

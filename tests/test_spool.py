@@ -100,18 +100,22 @@ def test_where_the_disk_takes_nothing_all_stays_in_memory(monkeypatch: pytest.Mo
     assert found.read() == data
 
 
-def test_a_disk_that_fills_up_in_the_middle_loses_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("room", [0, 4096, PIECE // 2, 2 * PIECE, KEEP + 100, KEEP + 5 * PIECE])
+def test_a_disk_that_fills_up_loses_nothing_and_hinders_nobody(room: int) -> None:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    found, data = filled(KEEP + 4 * PIECE)
-    more = random.Random(2).randbytes(2 * KEEP)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (KEEP + 5 * PIECE, hard))
+    data = random.Random(2).randbytes(KEEP + 4 * PIECE + 999)
+    found = Spool(SECRET)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
     try:
-        found.append(more)
+        for start in range(0, len(data), 65_536):
+            found.append(data[start : start + 65_536])
+            assert found.read(max(0, start - 10), start + 10) == data[max(0, start - 10) : start + 10]
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert found.read() == data + more
+    assert found.read() == data
+    found.close()
 
 
 def test_what_comes_back_changed_is_said_so() -> None:

@@ -427,6 +427,40 @@ def test_m05_tools_brought_by_items_may_repeat_what_is_declared_and_not_contradi
             Tools([FUNCTION], [other])
     with pytest.raises(Malformed, match=r"^tools"):
         Tools([PLAIN], [{"type": "function", "name": f"f{n}"} for n in range(2_000)])
+    # Found again and again is found once.
+    assert Tools([], [PLAIN] * 5_000).check(call("ping", "{}")) is None
+
+
+def test_m05_of_tools_that_were_found_again_the_newest_holds() -> None:
+    def of(value: Any) -> dict[str, Any]:
+        return {
+            "type": "function",
+            "name": "f",
+            "parameters": {"type": "object", "properties": {"a": {"const": value}}},
+        }
+
+    tools = Tools([], [of(True), of(1)])
+    assert tools.check(call("f", '{"a":1}')) is None
+    assert tools.check(call("f", '{"a":true}'))
+    assert Tools([], [of(1), {"type": "custom", "name": "f"}]).check(call("f", '{"a":1}'))
+    with pytest.raises(Malformed, match="twice"):
+        Tools([of(True)], [of(1)])
+
+
+@pytest.mark.parametrize("kind", ["message", "reasoning", "function_call", "additional_tools", "tool_search_output"])
+@pytest.mark.parametrize("tools", [[{**PLAIN, "name": "rm"}], [{"type": "local_shell"}], [5], 5, "x", {"a": 1}, [CRM]])
+def test_m05_no_item_of_an_answer_brings_a_tool(kind: str, tools: Any) -> None:
+    judge = Tools([FUNCTION, PLAIN, {"type": "tool_search"}])
+    item = call() | {"type": kind, "tools": tools}
+    assert judge.check(item), item
+
+
+def test_m05_a_search_of_the_other_side_finds_what_is_declared() -> None:
+    judge = Tools([FUNCTION, CRM, {"type": "tool_search"}])
+    for found in ([FUNCTION], [CRM], [{**FUNCTION, "defer_loading": True}], []):
+        assert judge.check({"type": "tool_search_output", "tools": found}) is None
+    assert judge.check({"type": "tool_search_output", "tools": [{**FUNCTION, "parameters": {}}]})
+    assert Tools([FUNCTION]).check({"type": "tool_search_output", "tools": [FUNCTION]})
 
 
 @pytest.mark.parametrize("tool", ["web_search_preview", "web_search_preview_2025_03_11", "web_search_2025_08_26"])

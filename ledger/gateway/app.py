@@ -16,7 +16,7 @@ from ledger.gateway.binding import Bound, bind
 from ledger.gateway.body import LONGEST, Body, Refused
 from ledger.gateway.door import Door
 from ledger.gateway.records import Place
-from ledger.gateway.steps import Call
+from ledger.gateway.steps import LARGE, Call
 from ledger.gateway.stopped import spell
 from ledger.gateway.tokens import Token, TokenRefused
 from ledger.schemas_added import find as find_schema
@@ -38,7 +38,8 @@ def application(door: Door) -> Starlette:
         came = await _body(request)
         headers = dict(request.headers)
         try:
-            body = Body(came)
+            # What takes long must not hold up the others.
+            body = Body(came) if len(came) < LARGE else await asyncio.to_thread(Body, came)
             bound = bind(door, token, headers, body)
         except Refused as refused:
             await _record_refused(door, token, refused)
@@ -59,7 +60,7 @@ def application(door: Door) -> Starlette:
         except Refused as refused:
             await _record_refused(door, token, refused)
             raise
-        call = Call(door, bound, body, headers, schema=schema, addresses=artifacts)
+        call = Call(door, bound, body, headers, native=True, schema=schema, addresses=artifacts)
         await _started(door, call, request)
         door.taken(call)
         if call.outlet.http != 200:
@@ -253,12 +254,9 @@ class _Outflow(Response):
             if not self.call.streamed or outlet.http != 200:
                 while not outlet.ended:
                     await outlet.changed(None)
-                content = outlet.content
-                await _begin(send, outlet.http, {**outlet.headers, "content-length": str(len(content))})
-                await send({"type": "http.response.body", "body": content})
-                outlet.delivered = True
-                return
-            await _begin(send, outlet.http, outlet.headers)
+                await _begin(send, outlet.http, {**outlet.headers, "content-length": str(outlet.length)})
+            else:
+                await _begin(send, outlet.http, outlet.headers)
             async for piece in outlet.read():
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b""})

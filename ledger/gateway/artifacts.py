@@ -4,11 +4,11 @@ import base64
 from collections.abc import Callable
 from typing import Any
 
-from ledger.gateway.body import Body
+from ledger.gateway.body import LONGEST, Body
 from ledger.gateway.stopped import Stopped
 from ledger.index.reader import Log
 from schemas.entries import Content, references
-from schemas.errors import Erased, Malformed, Missing, NotFound, NotSound
+from schemas.errors import Erased, Malformed, Missing, NotFound, NotSound, TooLarge
 from schemas.ids import cid_of
 
 Read = Callable[[str], bytes]
@@ -18,15 +18,27 @@ _MEMBERS = ("text", "file_data", "image_url")
 
 
 def of_run(log: Log, run: str, wanted: str) -> bytes:
-    """A content that an entry of the run names; no other: what a token reaches is its run's.
+    """A content that may stand in a request, and that an entry of the run names.
 
     Raises:
-        NotFound: none names it. Also what `Log.read` raises.
+        NotFound: none names it.
+        TooLarge: it is longer than a request may be. Also what `Log.read` raises.
+    """
+    check(log, run, wanted)
+    return log.blobs.read(wanted, LONGEST)
+
+
+def check(log: Log, run: str, wanted: str) -> None:
+    """Refuses a content that no entry of the run names: what a token reaches is its run's.
+
+    Raises:
+        NotFound: none names it.
     """
     cid = cid_of(wanted)
     for recorded in log.entries(run):
         if isinstance(recorded.entry, Content) and cid in references(recorded.entry, recorded.raw):
-            return log.read(wanted)
+            log.catch_up_places()
+            return
     raise NotFound(
         f"{wanted} is not of this run", hint="add the content to the run, and name the address that it has there"
     )
@@ -55,7 +67,7 @@ def _content(address: str, read: Read, *, data: bool) -> str:
         return content.decode()
     except UnicodeDecodeError:
         what = f"{address} is no text"
-    except (Malformed, Missing, Erased, NotFound, NotSound) as error:
+    except (Malformed, Missing, Erased, NotFound, NotSound, TooLarge) as error:
         what = f"an artifact can't be read: {error.what}"
     raise Stopped(what, code="artifact_unreadable", param="input")
 

@@ -167,6 +167,10 @@ class Body:
         if rewrite not in self.rewrites:
             self.rewrites.append(rewrite)
 
+    def forget(self) -> None:
+        """Gives memory back; what it was is recorded."""
+        self.came, self.value, self._members = b"", {"model": self.model}, {}
+
     def encode(self) -> bytes:
         """The bytes that leave: as they came where nothing was rewritten."""
         if not self.rewrites:

@@ -76,4 +76,6 @@ def client(log: Log, place: tuple[str, str, str, str], **how: Any) -> "openai.Op
     if key not in _inside:
         _inside[key] = Inside(log, settings)
         log.closing.append(lambda: _inside.pop(key, None))
-    return openai.OpenAI(base_url=_inside[key].url, api_key=token(log, *place))
+    # No proxy of the environment's stands between this process and itself.
+    direct = openai.DefaultHttpxClient(trust_env=False)
+    return openai.OpenAI(base_url=_inside[key].url, api_key=token(log, *place), http_client=direct)

@@ -20,6 +20,7 @@ class Connection(HttpToolsProtocol):
 
     _late: asyncio.TimerHandle | None = None
     _head = 0
+    _begun = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Somebody came."""
@@ -34,10 +35,17 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Some of a request."""
         super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._late is None and not self._answering():
+            # Bytes that begin nothing, or a body that nobody reads any more: they stop the clock of an idle connection.
+            self._wait()
         if self._late is None:
             return
-        self._head += len(data)
-        if self._head > HEAD and not self.transport.is_closing():
+        # The piece in which a head begins may hold the end of the body before it.
+        self._head += 0 if self._begun else len(data)
+        self._begun = False
+        if self._head > HEAD:
             self.send_400_response("The head of the request is too long.")
 
     def on_message_begin(self) -> None:
@@ -45,11 +53,15 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         if self._late is None:
             self._wait()
+            self._begun = True
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
         self._came()
         super().on_headers_complete()
+
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
     def _wait(self) -> None:
         self._head = 0
@@ -61,6 +73,10 @@ class Connection(HttpToolsProtocol):
             self._late = None
 
     def _give_back(self) -> None:
+        if self._answering():
+            # The answer to the request before it is still on its way.
+            self._late = self.loop.call_later(HEAD_S, self._give_back)
+            return
         self._late = None
         transport: Any = self.transport
         transport.close()

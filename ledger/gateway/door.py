@@ -25,6 +25,13 @@ _TURNS = 32
 _FORGET_S = 600.0
 """Seconds for which an answer that was not taken is kept for a client who comes again."""
 
+_SOON_S = 2.0
+"""Seconds in which who waits for any other has come to read it."""
+
+_UNHEARD = 200
+_UNHEARD_BYTES = 256 << 20
+"""How many such answers, and bytes of them, are kept: the oldest go first."""
+
 _log = logging.getLogger("ledger.gateway")
 
 
@@ -62,6 +69,7 @@ class Door:
         self.committing = Committing(log.writer)
         self.conversations = Conversations()
         self._waiting: dict[tuple[str, bytes], list[Call]] = {}
+        self._unheard: dict[Call, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._recorded: set[tuple[str, str]] = set()
         self._started: dict[str, datetime] = {}
@@ -159,8 +167,14 @@ class Door:
 
     def done(self, call: "Call") -> None:
         """A call has ended."""
+        # What was never sent costs nothing to refuse once more.
+        kept = call.index and not call.outlet.delivered
         later = asyncio.get_running_loop().call_later
-        call.forgetting = later(0.0 if call.outlet.delivered else _FORGET_S, self._forget, call)
+        call.forgetting = later(_FORGET_S if kept else _SOON_S, self._forget, call)
+        if kept:
+            self._unheard[call] = None
+            while len(self._unheard) > _UNHEARD or sum(one.outlet.length for one in self._unheard) > _UNHEARD_BYTES:
+                self._forget(next(iter(self._unheard)))
 
     def taken(self, call: "Call") -> None:
         """A client has all of a call's answer."""
@@ -172,6 +186,9 @@ class Door:
         for timer in (call.forgetting, call.giving_up):
             if timer is not None:
                 timer.cancel()
+        self._unheard.pop(call, None)
+        if not call.outlet.listeners:
+            call.outlet.forget()
         waiting = self._waiting.get((call.place.run, call.came), [])
         if call in waiting:
             waiting.remove(call)

@@ -94,6 +94,15 @@ class Outlet:
         """All that was released."""
         return self._kept.read()
 
+    @property
+    def length(self) -> int:
+        """Bytes of all that was released."""
+        return len(self._kept)
+
+    def forget(self) -> None:
+        """Gives memory back: nobody comes for it any more."""
+        self._kept.close()
+
     async def read(self) -> AsyncIterator[bytes]:
         """All of it from the beginning, as it comes, with comments while nothing does."""
         self.listeners += 1

@@ -94,6 +94,7 @@ def _run(log: Log, run: str, child: "Child", command: list[str], settings: serve
         environment = _environment(settings) | {
             "OPENAI_BASE_URL": url,
             "OPENAI_API_KEY": key,
+            "LEDGER_TOKEN": key,
             "OPENAI_AGENTS_DISABLE_TRACING": "1",
             "CODEX_HOME": folder,
             "LEDGER": url.removesuffix("/v1"),

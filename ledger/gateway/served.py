@@ -23,13 +23,13 @@ from starlette.responses import Response, StreamingResponse
 
 from ledger.commit import Appended
 from ledger.drafts import Drafts, Item, Kind
-from ledger.gateway.artifacts import of_run
+from ledger.gateway import artifacts
 from ledger.gateway.binding import LABELS, check_clear, place
 from ledger.gateway.door import Door
 from ledger.gateway.records import Place
 from ledger.gateway.tokens import Token, TokenRefused
 from ledger.state import Recorded
-from schemas.errors import LedgerError, Malformed, NotFound, TooLarge, UsageError
+from schemas.errors import LedgerError, Malformed, NotFound, OutcomeUnknown, TooLarge, UsageError
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 Read = Callable[[Request], Awaitable[bytes]]
@@ -73,7 +73,9 @@ def routes(door: Door, read: Read) -> list[tuple[str, Endpoint, str]]:
 
     async def append(request: Request) -> Response:
         token = _token(door, request)
-        given = _decoded(await read(request), _Items)
+        given = await asyncio.to_thread(_decoded, await read(request), _Items)
+        if not given.items:
+            raise Malformed("there are no items", hint="one at least")
         if len(given.items) > MOST:
             raise TooLarge(f"{len(given.items):,} items at once; the limit is {MOST:,}", hint="send fewer at a time")
         items = [Item(**msgspec.structs.asdict(item)) for item in given.items]
@@ -121,8 +123,17 @@ def routes(door: Door, read: Read) -> list[tuple[str, Endpoint, str]]:
     async def blobs(request: Request) -> Response:
         run = _token(door, request).run
         wanted = "artifact://" + request.path_params["cid"]
-        content = await asyncio.to_thread(of_run, door.log, run, wanted)
-        return Response(content, media_type="application/octet-stream")
+        await asyncio.to_thread(artifacts.check, door.log, run, wanted)
+        pieces = door.log.blobs.pieces(wanted)
+        first = await asyncio.to_thread(next, pieces, b"")
+
+        async def content() -> AsyncIterator[bytes]:
+            piece = first
+            while piece:
+                yield piece
+                piece = await asyncio.to_thread(next, pieces, b"")
+
+        return StreamingResponse(content(), media_type="application/octet-stream")
 
     async def run(request: Request) -> Response:
         token = _token(door, request)
@@ -162,7 +173,10 @@ def _telling(endpoint: Endpoint) -> Endpoint:
         except LedgerError as error:
             http = 404 if isinstance(error, NotFound) else 400 if isinstance(error, UsageError) else 503
             http, name = (401, "KeyUnusable") if isinstance(error, TokenRefused) else (http, _name(error))
-            return _json({"error": {"code": name, "message": error.what, "hint": error.hint}}, http)
+            told = _json({"error": {"code": name, "message": error.what, "hint": error.hint}}, http)
+            # What may have landed must not be tried again by somebody who does not look.
+            told.headers["x-should-retry"] = "false" if http < 500 or isinstance(error, OutcomeUnknown) else "true"
+            return told
 
     return answer
 

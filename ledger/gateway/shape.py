@@ -97,24 +97,31 @@ def _hosted_tools(body: Body, policies: Sequence[Policy]) -> tuple[str, ...]:
 
 
 def _brought(body: Body) -> list[Any]:
-    """Tools that items of the input bring, found by a search or added by the client: the model may call them too."""
+    """Tools that the client brings in items of the input, which the model may call too.
+
+    In those items alone that say so: any other is one that the model may have written, and the client sends back.
+    """
     found: list[Any] = []
     for item in body.items:
-        # What a server of MCP lists are no tools of the API: the `mcp` tool of the request stands for them.
-        if item.get("type") != "mcp_list_tools":
+        if item.get("type") in validation.BRINGING:
             _check_brought(item.get("tools"))
-            found += item.get("tools") or ()
+            found += item["tools"]
+        elif item.get("tools") and item.get("type") != "mcp_list_tools":
+            raise Stopped("an item of the input has tools, and is none that may", code="invalid_request", param="input")
     return found
 
 
 def _check_brought(tools: Any) -> None:
-    """No policy lists hosted tools in items."""
-    if not isinstance(tools, list | None):
+    """Functions alone, by themselves or in namespaces."""
+    if not isinstance(tools, list):
         raise Stopped("the tools of an item are no list", code="invalid_request", param="input")
-    for tool in tools or ():
-        if _is_hosted(tool):
-            raise Stopped("an item of the input brings a hosted tool", code="invalid_request", param="input")
-        if tool["type"] == "namespace":
+    for tool in tools:
+        kind = tool.get("type") if isinstance(tool, dict) else None
+        if kind not in ("function", "custom", "namespace"):
+            raise Stopped(
+                "an item of the input brings a tool that is no function", code="invalid_request", param="input"
+            )
+        if kind == "namespace":
             _check_brought(tool.get("tools"))
 
 

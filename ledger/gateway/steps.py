@@ -30,11 +30,17 @@ from policies import budget, evaluate, prices, routing, validation
 from policies.findings import Decision
 from policies.redaction.exact import PROFILE
 from schemas.entries import ModelRequest, ModelResponse
-from schemas.errors import LedgerError, RunClosed, UsageError
+from schemas.errors import LedgerError, RunClosed, StorageFailed, UsageError
 from store.spool import PIECE
 
 HANG_UP_S = 60.0
 """Seconds for which an answer is read on after its client went away."""
+
+LARGE = 1 << 20
+"""Bytes from which on what is read or judged is handed to a thread."""
+
+_PAUSES = (0.1, 0.5, 2.0)
+"""Seconds between tries to record the end of a call."""
 
 _ACTION = "model.request"
 
@@ -59,6 +65,7 @@ class Call:
         bound: place, scope and policies.
         body: parsed.
         headers: the client's.
+        native: whether its answer is asked for as an object, once it has ended.
         schema: JSON Schema that the text of the answer must hold to; from `text.format` where it is None.
         addresses: of artifacts whose contents are added to the input.
     """
@@ -70,6 +77,7 @@ class Call:
         body: Body,
         headers: dict[str, str],
         *,
+        native: bool = False,
         schema: bytes | None = None,
         addresses: tuple[str, ...] = (),
     ) -> None:
@@ -77,6 +85,7 @@ class Call:
         self.place, self.scope, self.policies = bound
         self.body = body
         self.addresses = addresses
+        self.native = native
         self.schema = schema
         # What it is bound to counts as well: an equal body of another task, or under another policy, is another call.
         terms = [self.place, self.scope, [policy.version for policy in self.policies], addresses, schema]
@@ -129,7 +138,9 @@ class Call:
         except LedgerError as error:
             # What the caller got wrong, such as a run that is over, no other try mends.
             http = 400 if isinstance(error, UsageError) else 503
-            await self.refuse(Stopped(spell(error), code="ledger_error", http=http))
+            # Once it was sent another try is paid again, and recorded no better.
+            again = http == 503 and not self.index
+            await self.refuse(Stopped(spell(error), code="ledger_error", http=http, again=again))
         except Exception as error:  # noqa: BLE001
             # Fails closed: the client learns nothing but that it failed.
             self.door.bug(error)
@@ -139,7 +150,7 @@ class Call:
                 await self.record("none", "the gateway failed", True, 0)
             await self.refuse(Stopped("the gateway failed; nothing was let through", code="gateway_error", http=500))
         finally:
-            self.answer.kept.close()
+            self._let_go_of_memory()
             self.outlet.end()
             self.door.done(self)
 
@@ -305,6 +316,16 @@ class Call:
                 self._given_up = True
         return landing.result()
 
+    async def _commit_surely(self, records: Records) -> None:
+        """Commits the end of a call: where the storage fails for a moment, again."""
+        for pause in _PAUSES:
+            try:
+                await self._commit(records.draft())
+                return
+            except StorageFailed:
+                await asyncio.sleep(pause)
+        await self._commit(records.draft())
+
     def _decide_again(self, entry: ModelRequest) -> Any:
         def validate(state: State, since: list[Recorded]) -> None:
             question = self._question(state)
@@ -381,8 +402,10 @@ class Call:
                     await self._relay(event, down)
             if mixed:
                 answer.status, why = "malformed", "a stream was asked for and none came, or the other way round"
-            elif whole:
+            elif whole and len(answer.kept) < LARGE:
                 answer.end()
+            elif whole:
+                await asyncio.to_thread(answer.end)
             elif beginning.http >= 400:
                 answer.status = "refused"
             else:
@@ -396,7 +419,7 @@ class Call:
             answer.status, why = "cut_off", "the gateway was stopped"
             if self.left:
                 why = f"the client went away, and the answer was not read to its end in {HANG_UP_S:.0f} s"
-        verdict, fault = self.judge()  # 10
+        verdict, fault = self.judge() if len(answer.kept) < LARGE else await asyncio.to_thread(self.judge)  # 10
         why = why or answer.fault or fault
         await self.record(verdict, why, sent, passed())  # 11
         await self.let_go(down, verdict, why)  # 12
@@ -455,7 +478,7 @@ class Call:
             records.violation("cost", f"it cost {cost:,} micro-USD, and {self._reserved:,} were reserved")
         if answer.status == "refused" and not sent:
             records.violation("leak", why)
-        await self._commit(records.draft())
+        await self._commit_surely(records)
         self._recorded = True
         door.settled()
         good = verdict == "valid" and answer.status == "completed"
@@ -498,13 +521,20 @@ class Call:
         said = {"type": "response.failed", "sequence_number": number, "response": response}
         return wire.encode("response.failed", said)
 
+    def _let_go_of_memory(self) -> None:
+        """An ended call waits for its client with its answer, and with nothing else."""
+        self.answer.kept.close()
+        self._out = b""
+        self.body.forget()
+        if not self.native:
+            self.answer.response, self.answer.items = {}, []
+
     async def refuse(self, stopped: Stopped) -> None:
         """The client learns why, in the one form that its stream still allows."""
         if self.outlet.http:
             await self.outlet.put(wire.failed(stopped.message, self.answer.sequence + 1, self.answer.response))
             return
-        retry = "true" if stopped.http >= 502 else "false"
-        headers = {"content-type": "application/json", "x-should-retry": retry}
+        headers = {"content-type": "application/json", "x-should-retry": "true" if stopped.again else "false"}
         if self.index:
             headers["x-ledger-entry"] = str(self.index)
         self.outlet.begin(stopped.http, headers)

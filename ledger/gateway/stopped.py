@@ -9,14 +9,18 @@ class Stopped(Exception):
     Attributes:
         http: status for a client that has seen nothing yet.
         code, param: as in an error's body.
+        again: whether another try may help, and costs no more than one.
     """
 
-    def __init__(self, message: str, *, code: str, http: int = 400, param: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, code: str, http: int = 400, param: str | None = None, again: bool | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code
         self.http = http
         self.param = param
+        self.again = http >= 502 if again is None else again
 
 
 def spell(error: LedgerError) -> str:

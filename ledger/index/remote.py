@@ -17,10 +17,10 @@ class Log(tasks.Log):
         self.sync: Any = log
 
     async def _start(self, name: str, stage: str, lane: str, task: str, imported: bool) -> "Run":
-        return Run(self.sync.run(name, stage=stage, lane=lane, task=task))
+        return Run(self.sync.run(name, stage=stage, lane=lane, task=task, imported=imported))
 
     async def _resume(self, id: str, stage: str, lane: str, task: str, imported: bool) -> "Run":
-        return Run(self.sync.resume(id, stage=stage, lane=lane, task=task))
+        return Run(self.sync.resume(id, stage=stage, lane=lane, task=task, imported=imported))
 
 
 class Run(tasks.Run):
