@@ -398,8 +398,7 @@ class Call:
                 events = answer.take(chunk, passed())
                 if answer.fault:
                     break
-                for event in events:
-                    await self._relay(event, down)
+                await self._relay(events, down)
             if mixed:
                 answer.status, why = "malformed", "a stream was asked for and none came, or the other way round"
             elif whole and len(answer.kept) < LARGE:
@@ -424,8 +423,8 @@ class Call:
         await self.record(verdict, why, sent, passed())  # 11
         await self.let_go(down, verdict, why)  # 12
 
-    async def _relay(self, event: wire.Event, headers: dict[str, str]) -> None:
-        if self.streamed and (passing := self.release.take(event)):
+    async def _relay(self, events: list[wire.Event], headers: dict[str, str]) -> None:
+        if self.streamed and (passing := b"".join(map(self.release.take, events))):
             self.outlet.begin(200, headers)
             await self.outlet.put(passing)
 
