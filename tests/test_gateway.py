@@ -1115,6 +1115,30 @@ def test_an_answer_whose_client_went_away_is_read_to_its_end_and_recorded(
         assert g.last("model.response").status == "completed"
 
 
+def test_giving_up_while_an_answer_is_judged_is_recorded_too(open_gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "LARGE", 1)
+    monkeypatch.setattr(steps, "HANG_UP_S", 0.0)
+    judged = threading.Event()
+    judge = steps.Call.judge
+
+    def slow(self: steps.Call) -> Any:
+        judged.set()
+        time.sleep(0.5)
+        return judge(self)
+
+    monkeypatch.setattr(steps.Call, "judge", slow)
+    body = msgspec.json.encode({"model": "gpt-5.4-mini", "input": "x"})
+    head = f"POST /v1/responses HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {open_gate.token}\r\n"
+    host, port = open_gate.url.removeprefix("http://").removesuffix("/v1").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as hasty:
+        hasty.sendall(head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body)
+        assert judged.wait(10)
+    _until(lambda: open_gate.entries("model.response"))
+    assert open_gate.last("model.response").status == "cut_off"
+    answered = open_gate.post(body)
+    assert answered.status_code in (200, 503), "an equal request later is answered, one way or the other"
+
+
 def test_the_end_of_a_call_is_recorded_though_the_storage_fails_for_a_moment(
     open_gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1279,6 +1303,8 @@ def test_an_envelope_is_answered_with_a_validated_result(open_gate: Gate) -> Non
     for name, value in wrong:
         assert open_gate.post({**envelope, name: value, "prompt": "x"}, path="/envelopes").status_code == 400, name
     assert open_gate.post(envelope, path="/envelopes").status_code == 400
+    denied = open_gate.post({**envelope, "model": "gpt-9", "prompt": "x"}, path="/envelopes")
+    assert (denied.status_code, denied.json()["error"]["code"]) == (400, "policy_denied")
     assert len(open_gate.upstream.requests) == 1
 
 

@@ -62,9 +62,10 @@ def application(door: Door) -> Starlette:
             raise
         call = Call(door, bound, body, headers, native=True, schema=schema, addresses=artifacts)
         await _started(door, call, request)
+        content = call.outlet.content
         door.taken(call)
         if call.outlet.http != 200:
-            return Response(call.outlet.content, call.outlet.http, dict(call.outlet.headers))
+            return Response(content, call.outlet.http, dict(call.outlet.headers))
         result = {
             "index": call.index,
             "model": call.body.model,

@@ -135,6 +135,12 @@ class Call:
             if not self.index and not self._recorded:
                 await refusing.record(self.door, self.place, self.policies, stopped.param or "", stopped.message)
             await self.refuse(stopped)
+        except asyncio.CancelledError:
+            # Given up between two steps that wait by themselves.
+            if self.index and not self._recorded:
+                self.answer.status = "cut_off"
+                await self.record("none", "it was given up", True, 0)
+            await self.refuse(Stopped("the call was given up", code="given_up", http=503, again=not self.index))
         except LedgerError as error:
             # What the caller got wrong, such as a run that is over, no other try mends.
             http = 400 if isinstance(error, UsageError) else 503
