@@ -20,7 +20,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import gateway
+from bench import gateway, redaction
 
 GROUP = 256
 PAYLOAD = 2048
@@ -434,7 +434,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="fewer entries; for a look, not for the table")
     parser.add_argument(
-        "--only", default="", help="one of: append single two verify million conversation start others gateway"
+        "--only",
+        default="",
+        help="one of: append single two verify million conversation start others gateway redaction",
     )
     parser.add_argument("--json", type=Path, help="write raw figures here")
     options = parser.parse_args()
@@ -453,6 +455,7 @@ def main() -> None:
             "start": lambda: bench_start(base, 4 * options.rounds),
             "others": lambda: bench_others(base, 12_800 // scale),
             "gateway": lambda: gateway.bench(report, base, options.rounds, quick=options.quick),
+            "redaction": lambda: redaction.bench(report, base, options.rounds, quick=options.quick),
         }
         for part, call in parts.items():
             if options.only in ("", part):

@@ -14,6 +14,7 @@ from base64 import b64decode, b64encode
 from datetime import datetime
 from glob import glob
 from hashlib import sha256
+from hashlib import sha512 as sha512_of
 
 from blake3 import blake3
 from nacl.bindings import crypto_sign_open
@@ -27,9 +28,12 @@ RUN = "[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?!24)[0-9]{2}:[0-9]{2}:[0-9]{2}(\.(?!000000)[0-9]{6})?Z"
 ADDRESS, ANY, SHORT, POSITIVE = f"artifact://{HEX}", "(?s).*", "(?s).{1,200}", range(1, END)
 LABEL, RULE, NUMBERS = "(?s).{0,200}", "[a-z0-9][a-z0-9._-]{0,99}", range(END)
+ROLE = "[a-z0-9][a-z0-9._-]{0,49}"
+QUORUM = f"[1-9][0-9]{{0,15}}( of {ROLE}(,{ROLE})*)?"
 COMMON = {"kind": ANY, "v": range(1, 2), "time": TIME, "run?": RUN, "step?": POSITIVE}
 COMMON |= {"stage?": SHORT, "lane?": SHORT, "task?": SHORT, "imported?": True}
 CONTENT = {"content": ADDRESS, "digest": HEX, "detail?": ADDRESS}
+SIGNED = {"request": ADDRESS, "sha512": "[0-9a-f]{128}", "signature": "(?s).{1,8192}"}
 KINDS = {
     "trust.changed": {"note": ANY},
     "keys.changed": {"note": ANY},
@@ -38,7 +42,12 @@ KINDS = {
     "prompt": CONTENT | {"model?": SHORT},
     "response": CONTENT | {"to?": POSITIVE},
     "artifact": CONTENT,
-    "approval": {"request": ADDRESS, "sha512": "[0-9a-f]{128}", "signature": "(?s).{1,8192}"},
+    "approval": SIGNED | {"to?": POSITIVE, "denied?": True, "detail?": ADDRESS},
+    "approval.requested": CONTENT
+    | {"action": SHORT, "subject": HEX, "request": ADDRESS, "policies": [HEX], "quorum": [QUORUM], "requester": SHORT}
+    | {"nonce": "[0-9a-f]{32}", "expires": r"[^.]*", "model?": SHORT, "reserved?": POSITIVE},
+    "approval.consumed": {"to": NUMBERS, "decision": NUMBERS},
+    "approval.breakglass": SIGNED | {"to": NUMBERS, "detail": ADDRESS},
     "erasure": {"of": RUN, "keys": ["[0-9a-f]{32}"], "detail?": ADDRESS},
     "disclosure": {"content": ADDRESS},
     "policy": CONTENT | {"policy": LABEL, "version": HEX},
@@ -52,7 +61,7 @@ KINDS = {
         "request?": ADDRESS,
     },
     "routing": {"asked": LABEL, "model": LABEL, "reason": "alias|lane"},
-    "redaction": {"profile": LABEL, "version": HEX, "counts": {RULE: NUMBERS}},
+    "redaction": CONTENT | {"profile": LABEL, "version": HEX, "counts": {RULE: NUMBERS}},
     "model.request": CONTENT
     | {"decision": NUMBERS, "model": LABEL, "key": HEX, "attempt": NUMBERS, "envelope": ADDRESS}
     | dict.fromkeys(("continues?", "reserved?", "cap?"), POSITIVE),
@@ -68,8 +77,9 @@ KINDS = {
     "value": CONTENT,
 }
 OF_NO_RUN = ("trust.changed", "keys.changed", "erasure", "disclosure", "schema", "violation")
+ROLES = f"(-|{ROLE}(,{ROLE})*)"
 STATEMENTS = {  # after the line with the serial
-    "trust": rf"log \S+\n(author {NUMBER} ({NUMBER}|-) \S+\n)*(approver {NUMBER} ({NUMBER}|-) \S+ \S+ \S+\n)*",
+    "trust": rf"log \S+\n(author {NUMBER} ({NUMBER}|-) \S+\n)*(approver {NUMBER} ({NUMBER}|-) \S+ {ROLES} \S+ \S+\n)*",
     "keys": rf"root {NUMBER} age1[0-9a-z]+\nproject {HEX}\n(reader (age1[0-9a-z]+|ssh-\S+ {B64})\n)*",
 }
 at = [1, "the owner's key"]  # the step that is being done, and where
@@ -153,7 +163,11 @@ def parse_entry(leaf):
         need(list(entry) == list(forms), "other members than there should be, or in another order")
         for name, form in forms.items():
             need(fits(entry[name], form), f"{name} is malformed")
-        datetime.fromisoformat(entry["time"][:-1])
+        for name in {"time", "expires"} & entry.keys():
+            need(fits(entry[name], TIME) and datetime.fromisoformat(entry[name][:-1]), f"{name} is no time")
+        need("to" in entry or "denied" not in entry, "a denial of nothing")
+        if entry["kind"] == "approval.requested":
+            need(entry["policies"] and entry["quorum"] == sorted(set(entry["quorum"])) != [], "no policies, or quorums")
         need(spelling == leaf, "not in its only spelling")
     elif [entry.get("run", ""), type(entry.get("step", 0)), entry.get("step", 0)] != ["", int, 0]:
         need(fits(entry.get("run"), RUN) and fits(entry.get("step"), POSITIVE), "a malformed run or step")
@@ -187,6 +201,70 @@ def approves(key, blob, sha512):
     return known and blob == whole and signed(public, signature, message)
 
 
+def statement(origin, request, verdict):
+    """What an approver signs: JSON, indented by two, all in ASCII."""
+    cost = request.get("reserved", 0)
+    said = {"statement": "agent-ledger/approval@v1", "verdict": verdict, "log": origin, "run": request["run"]}
+    said |= {name: request.get(name, "") for name in ("stage", "lane", "task", "action", "model")}
+    said |= {"costs_at_most_usd": f"{cost // 10**6}.{cost % 10**6:06}", "digest": request["subject"]}
+    said |= {"request": request["request"], "question": request["content"]}
+    said |= {name: request[name] for name in ("policies", "quorum", "requester", "nonce", "expires")}
+    return json.dumps(said, indent=2).encode() + b"\n"
+
+
+def when(text):
+    return datetime.fromisoformat(text[:-1])
+
+
+def serves(roles, wanted):
+    return wanted is None or bool(wanted & roles)
+
+
+ALIKE = ("stage", "lane", "task", "model", "reserved")
+
+
+class Request:
+    """A request for approval. Approvers are ranges of indexes, key, name and roles."""
+
+    def __init__(self, entry):
+        self.entry, self.answers, self.over = entry, [], ""  # answers: index, key, verdict
+        parts = [text.partition(" of ") for text in entry["quorum"]]
+        self.quorums = [(int(count), set(roles.split(",")) if roles else None) for count, _, roles in parts]
+
+    def people(self, approvers, index, verdict):
+        """Name and roles of those whose answer counts for an effect at an index: their keys hold from it till there."""
+        answers = [answer for answer in self.answers if answer[2] == verdict]
+        holding = [
+            [who for who in approvers if who[1] == key and i in who[0] and index in who[0]] for i, key, _ in answers
+        ]
+        return [found[0][2:] for found in holding if found]
+
+    def need_open(self, entry):
+        need(not self.over, f"the request was {self.over} before")
+        need(when(entry["time"]) < when(self.entry["expires"]), "the request has expired")
+
+    def answer(self, index, entry, verdict, signer, approvers):
+        key, name, roles = signer
+        self.need_open(entry)
+        if verdict == "deny":
+            self.over = "denied"
+        elif verdict == "break-glass":
+            need("break-glass" in roles, "by somebody who may not break the glass")
+        else:
+            before = [old for who, old in self.people(approvers, index, "approve") if who == name]
+            wanted = [wanted for _, wanted in self.quorums if serves(roles, wanted)]
+            need(name != self.entry["requester"], "by who asked for it")
+            need(any(not any(serves(old, w) for old in before) for w in wanted), "in no role that counts, or again")
+        self.answers.append((index, key, verdict))
+
+    def consume(self, index, entry, approvers):
+        self.need_open(entry)
+        self.over, alone = "used", self.people(approvers, index, "break-glass")
+        people = self.people(approvers, index, "approve")
+        for count, wanted in self.quorums if not any("break-glass" in roles for _, roles in alone) else ():
+            need(len({name for name, roles in people if serves(roles, wanted)}) >= count, "a quorum is not met")
+
+
 def fold(frontier):
     """The root over complete subtrees, largest first."""
     root, *rest = reversed(frontier or [sha256().digest()])
@@ -203,6 +281,7 @@ class Run:
     def __init__(self):
         self.step, self.finished, self.paused, self.prompts, self.allowed = 1, False, False, set(), set()
         self.open, self.attempts, self.spent = {}, {}, 0  # what open requests reserve, tries by lane and task
+        self.asked, self.lets, self.policies = {}, {}, {}  # requests for approval; decisions let go, and their policies
 
     def add(self, index, kind, entry):
         if kind == "prompt":
@@ -215,9 +294,11 @@ class Run:
             self.paused = kind == "run.paused"
         elif kind == "decision" and (entry["action"], entry["effect"]) == ("model.request", "allow"):
             self.allowed.add(index)
+            self.policies[index] = sorted(entry["policies"])
         elif kind == "model.request":
             need(not self.paused and entry["decision"] in self.allowed, "a request that is not allowed")
             self.allowed.remove(entry["decision"])
+            self.check_approved(kind, entry)
             task = entry.get("lane"), entry.get("task")
             since = entry["attempt"] - self.attempts.get(task, 0)
             need(since == 1 or (since == 0 and entry["attempt"] and "continues" in entry), "a wrong number of attempt")
@@ -229,6 +310,27 @@ class Run:
                 self.open.pop(entry["to"], None) == entry.get("reserved", 0), "ends no open request, or for another sum"
             )
             self.spent += entry.get("cost", 0)
+        elif kind == "approval.requested":
+            need(
+                entry["nonce"] not in [old.entry["nonce"] for old in self.asked.values()], "a nonce for the second time"
+            )
+            self.asked[index] = Request(entry)
+            self.asked[index].need_open(entry)
+
+    def check_approved(self, kind, entry):
+        """What is sent is what was approved, and what needs an approval like an earlier request has one of its own."""
+        policies = self.policies.pop(entry["decision"], [])
+        same = [
+            (request.entry["action"], request.entry["subject"]) == (kind, entry["digest"])
+            and all(
+                request.entry.get(name) == entry.get(name) for name in ("stage", "lane", "task", "model", "reserved")
+            )
+            and sorted(request.entry["policies"]) == policies
+            for request in self.asked.values()
+        ]
+        used = self.lets.pop(entry["decision"], None)
+        need(used is not None or not any(same), "a request that needs an approval, and uses none")
+        need(used is None or same[list(self.asked).index(used)], "another request than was approved")
 
 
 class Verifier:
@@ -406,10 +508,13 @@ class Verifier:
         self.log, both = parse_vkey(log), list(zip(lines, holds, strict=True))
         self.authors = [(indexes, parse_vkey(line[3])) for line, indexes in both if line[0] == "author"]
         approvers = [
-            (indexes, ssh(line[4].encode()), unbase64(line[5])) for line, indexes in both if line[0] == "approver"
+            (indexes, unbase64(line[6]), line[3], [] if line[4] == "-" else line[4].split(","), ssh(line[5].encode()))
+            for line, indexes in both
+            if line[0] == "approver"
         ]
-        need(all(key.startswith(kind) for _, kind, key in approvers), "an SSH key that is malformed")
-        self.approvers = [(indexes, key) for indexes, _, key in approvers]
+        need(all(key.startswith(kind) for _, key, *_, kind in approvers), "an SSH key that is malformed")
+        need(all(roles == sorted(set(roles)) for *_, roles, _ in approvers), "roles that are not in order")
+        self.approvers = [(indexes, key, name, set(roles)) for indexes, key, name, roles, _ in approvers]
         self.ends[0] = self.ends[0][0], self.ends[0][1] or self.log
         need(self.log[0] == self.origin, "a log key with another name")
         for indexes, key in self.authors:
@@ -445,10 +550,28 @@ class Verifier:
             blind = [k[:8] + blake3(own + k[:8], derive_key_context=BLIND).digest(8) for k in keys]
             need(all(k in (own, b) for k, b in zip(keys, blind, strict=True)), "erases another run's key")
             self.erased_keys = dict.fromkeys(keys, self.size) | self.erased_keys
-        elif kind == "approval":
+        elif kind in ("approval", "approval.breakglass"):
             blob, sha512 = unbase64(entry["signature"]), bytes.fromhex(entry["sha512"])
-            approvers = [key for indexes, key in self.approvers if self.size in indexes]
-            need(any(approves(key, blob, sha512) for key in approvers), "not validly signed by an approver")
+            signers = [
+                who for indexes, *who in self.approvers if self.size in indexes and approves(who[0], blob, sha512)
+            ]
+            need(signers, "not validly signed by an approver")
+            if "to" in entry:
+                self.check_answer(kind, run, entry, signers[0])
+        elif kind == "approval.consumed":
+            found = self.runs[run]
+            need(entry["to"] in found.asked, "uses no earlier request of its run")
+            found.asked[entry["to"]].consume(self.size, entry, self.approvers)
+            need(entry["decision"] < self.size and entry["decision"] not in found.lets, "no decision, or let go before")
+            found.lets[entry["decision"]] = entry["to"]
+
+    def check_answer(self, kind, run, entry, signer):
+        verdict = "break-glass" if kind[9:] else "deny" if "denied" in entry else "approve"
+        request = self.runs[run].asked.get(entry["to"])
+        need(request, "answers no earlier request of its run")
+        text = statement(self.origin, request.entry, verdict)
+        need(sha512_of(text).hexdigest() == entry["sha512"], "signs another statement than that of its request")
+        request.answer(self.size, entry, verdict, signer, self.approvers)
 
     def at_size(self):
         if self.since and self.since[0] == self.size:

@@ -166,6 +166,7 @@ class Chain:
         self.check_whole()
         self._whole = False
         self.state, found = state, proven.pack
+        self.state.history.told = proven.told
         for recorded in proven.entries:
             self.state.history.add(recorded.index, recorded.entry)
         self.embedded = found.checkpoint or self.embedded

@@ -20,7 +20,7 @@ from ledger.merkle import leaf_hash
 from ledger.state import Proven, Recorded, State
 from policies.calls import LATE
 from policies.history import History
-from schemas.entries import Known, Response, RunStarted, encode
+from schemas.entries import Approval, ApprovalBreakGlass, Known, Response, RunStarted, TrustChanged, encode
 from schemas.errors import (
     Erased,
     KeyUnusable,
@@ -291,20 +291,19 @@ class Committer:
     def _gather(self, waiting: list[Draft]) -> tuple[_Group, list[Draft]]:
         """Takes as many drafts as fit one pack; refuses those whose condition no longer holds."""
         state = self.chain.state
-        trial = state.copy()
-        # What this group appends counts already, draft by draft: two that fit a budget alone may not fit together.
-        trial.history = state.history.branch()
         group = _Group([], [], [], [])
+        # What this group appends counts already, draft by draft: two that fit a budget alone may not fit together.
+        trial = _fold(state, group)
         cids: set[bytes] = set()
         room = _ROOM
         for position, draft in enumerate(waiting):
             try:
                 if draft.validate is not None:
                     draft.validate(trial, draft.since)
-                steps, leaves = self._encode(draft, trial.history, state.size + len(group.leaves))
+                steps, leaves = self._encode(draft, trial, state.size + len(group.leaves))
             except Exception as error:  # noqa: BLE001
                 # Whatever a caller's condition raises is his own: the others of the group go on.
-                trial.history = _fold(state, group)
+                trial = _fold(state, group)
                 draft.refuse(error)
                 continue
             inside, large = self._missing(draft, cids)
@@ -313,7 +312,7 @@ class Committer:
             if need > room or len(group.leaves) + len(leaves) >= pack.MAX_LEAVES:
                 if group.drafts:
                     return group, waiting[position:]
-                trial.history = _fold(state, group)
+                trial = _fold(state, group)
                 draft.refuse(TooLarge("more than a pack of 64 MiB holds at once", hint="append in several calls"))
                 continue
             room -= need
@@ -325,8 +324,9 @@ class Committer:
             cids.update(c for c, _ in large)
         return group, []
 
-    def _encode(self, draft: Draft, history: History, first: int) -> tuple[list[int], list[bytes]]:
-        """Steps and bytes of a draft's entries, which the history takes in; raises where they break its rules."""
+    def _encode(self, draft: Draft, trial: State, first: int) -> tuple[list[int], list[bytes]]:
+        """Steps and bytes of a draft's entries, which the state takes in; raises where they break its rules."""
+        history = trial.history
         for prepared in draft.contents:
             if (erasure := history.erased.get(prepared.key.id.hex())) is not None:
                 raise Erased(f"the run's data key was erased by entry {erasure}", hint="start a new run")
@@ -340,6 +340,8 @@ class Committer:
             if step:
                 msgspec.structs.force_setattr(entry, "step", step)
             leaves.append(encode(entry))
+            if type(entry) in _SIGNED:
+                _tell(trial, first + position, entry)
             if (broken := history.add(first + position, entry)) is not None:
                 raise Malformed(broken, hint="`ledger log RUN` shows what the run holds")
             steps.append(step)
@@ -392,13 +394,27 @@ class Committer:
             draft.accept(result)
 
 
-def _fold(state: State, group: _Group) -> History:
-    """The history with what a group holds so far."""
-    history = state.history.branch()
+def _fold(state: State, group: _Group) -> State:
+    """A state to try the next draft on: what is proven, and what a group holds so far."""
+    trial = state.copy()
+    trial.history = state.history.branch()
     for draft, at, _ in group.drafts:
         for index, entry in enumerate(draft.entries, state.size + at):
-            history.add(index, entry)
-    return history
+            if type(entry) in _SIGNED:
+                _tell(trial, index, entry)
+            trial.history.add(index, entry)
+    return trial
+
+
+_SIGNED = frozenset((Approval, ApprovalBreakGlass, TrustChanged))
+"""What the history judges by who has signed it."""
+
+
+def _tell(trial: State, index: int, entry: Known) -> None:
+    try:
+        trial.tell(index, entry)
+    except NotSound as error:
+        raise Malformed(error.what, hint=error.hint or "`ledger keys` lists approvers") from None
 
 
 def _next_step(entry: Known, history: History) -> int:

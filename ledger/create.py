@@ -5,7 +5,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from ledger import homes, note
+from ledger import homes, note, registry
 from ledger.locate import FOLDER, SETTINGS, settings
 from ledger.log import Log, system_clock, system_random
 from schemas.entries import KeysChanged, TrustChanged
@@ -24,19 +24,22 @@ AUTHOR = "main"
 """Name of the author whose key `init` makes."""
 
 
-def create(path: Path | str = FOLDER, *, origin: str | None = None) -> TrustRoot:
+def create(
+    path: Path | str = FOLDER, *, origin: str | None = None, owner: str = "", log: str = "", author: str = ""
+) -> TrustRoot:
     """Makes a ledger and its keys.
 
     Args:
         path: a folder that is not there yet, or empty.
         origin: the log's unique name; made from the folder's name and a random suffix where absent.
+        owner, log, author: URIs of keys that are there already, such as on a token; one is made where empty.
 
     Returns:
         What an auditor needs.
 
     Raises:
         UsageError: the folder is in use, or the origin can't be used.
-        KeyUnusable: keys for this origin are there already.
+        KeyUnusable: keys for this origin are there already, or one that is named can't be used.
     """
     import pyrage
 
@@ -50,12 +53,19 @@ def create(path: Path | str = FOLDER, *, origin: str | None = None) -> TrustRoot
         if not new and (not path.is_dir() or any(path.iterdir())):
             raise UsageError(f"{path} is in use", hint="name another folder")
     origin = _check_new(origin) if origin is not None else _local_origin(path)
-    seeds = {role: system_random(32) for role in ("owner", "log", "author")}
     names = {"owner": origin, "log": origin, "author": f"{origin}/{AUTHOR}"}
-    owner, log, author = (Signer(names[role], seeds[role]) for role in ("owner", "log", "author"))
+    given: dict[registry.Use, str] = {"owner": owner, "log": log, "author": author}
+    private: dict[str, str] = {}
+    signers: dict[str, Signer] = {}
+    for role, uri in given.items():
+        if uri:
+            signers[role] = Signer.named(uri, names[role])
+        else:
+            seed = system_random(32)
+            signers[role] = Signer(names[role], seed)
+            private[f"{role}.key"] = Signer.format(names[role], seed)
     identity = pyrage.x25519.Identity.generate()
-    trust = TrustRoot(owner.verifier.vkey)
-    private = {f"{role}.key": Signer.format(names[role], seed) for role, seed in seeds.items()}
+    trust = TrustRoot(signers["owner"].verifier.vkey)
     private |= {"identity.txt": f"# public key: {identity.to_public()}\n{identity}", "trust": trust.owner}
     _make_folder(path, new)
     saved: list[Path] = []
@@ -63,7 +73,11 @@ def create(path: Path | str = FOLDER, *, origin: str | None = None) -> TrustRoot
         for name, text in private.items():
             secrets.save(homes.keys(origin) / name, text)
             saved.append(homes.keys(origin) / name)
-        _first_pack(path, owner, author, log, str(identity.to_public()))
+        for role, uri in given.items():
+            if uri:
+                registry.add(origin, registry.Named(role, uri, role))
+                saved.append(homes.keys(origin) / registry.FILE)
+        _first_pack(path, signers["owner"], signers["author"], signers["log"], str(identity.to_public()))
     except BaseException:
         # Nobody has used it yet; what stayed behind would be in the way of the next try.
         _undo(path, new, saved)
@@ -123,7 +137,7 @@ def _first_pack(path: Path, owner: Signer, author: Signer, log: Signer, reader: 
 def _check_new(origin: str) -> str:
     """The origin again, if its keys can lie in a folder of that name, whatever other logs there are."""
     for part in check_origin(origin).split("/"):
-        if part in ("trust", "identity.txt") or part.endswith(".key"):
+        if part in ("trust", "identity.txt", registry.FILE) or part.endswith(".key"):
             raise UsageError(
                 f"{part!r} can't be a part of an origin: a file of keys is called so", hint="--origin NAME"
             )

@@ -9,11 +9,21 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from ledger.commit import Draft, Validate
-from ledger.state import Recorded, State, check_approval
+from ledger.state import Recorded, State
 from ledger.writer import Writer
-from policies import sshsig
-from schemas.entries import Approval, Artifact, Prompt, Response, RunFinished, RunStarted, Value
-from schemas.errors import LedgerError, Malformed, NotSound, TooLarge, UsageError
+from policies import sshsig, statement
+from schemas.entries import (
+    Approval,
+    ApprovalBreakGlass,
+    Artifact,
+    Known,
+    Prompt,
+    Response,
+    RunFinished,
+    RunStarted,
+    Value,
+)
+from schemas.errors import LedgerError, Malformed, NotFound, TooLarge, UsageError
 from schemas.ids import new_run_id
 from store.blobs import Prepared
 from store.seal import DataKey
@@ -29,6 +39,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         to: index of the prompt that a response answers.
+        reason: of an approval; sealed.
         time: in UTC; the writer's clock where it is None.
     """
 
@@ -38,6 +49,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     media_type: str = ""
     model: str = ""
     to: int = 0
+    reason: str = ""
     time: datetime | None = None
 
 
@@ -59,6 +71,8 @@ def check(item: Item) -> None:
         raise UsageError(f"not an item to append: {type(item).__name__}", hint="ledger.Item(kind=…, content=…)")
     if item.kind not in _KINDS:
         raise UsageError(f"no such kind: {str(item.kind)[:60]!r}", hint=", ".join(_KINDS))
+    if item.reason and item.kind != "approval":
+        raise UsageError("a reason goes with an approval", hint="name says what else is for people")
     if not isinstance(item.to, int):
         raise UsageError("a response answers the index of a prompt", hint="to: what `prompt` returned")
     if item.time is not None and (not isinstance(item.time, datetime) or item.time.utcoffset() is None):
@@ -156,16 +170,16 @@ class Drafts:
     def items(self, items: list[Item]) -> Draft:
         """Several things at once, all or nothing."""
         key = self.writer.key(self.run)
-        entries: list[Prompt | Response | Artifact | Approval | Value] = []
+        entries: list[Known] = []
         contents: list[Prepared] = []
         addresses: list[str] = []
         for item in items:
             check(item)
             if item.kind == "approval":
-                entry, prepared = self._approval(key, item)
-                contents.append(prepared)
+                entry, sealed = self._approval(key, item)
+                contents += sealed
                 entries.append(entry)
-                addresses.append(prepared.address)
+                addresses.append(sealed[0].address)
                 continue
             prepared = self.writer.blobs.prepare(key, as_bytes(item.content), request=item.kind == "prompt")
             detail = self._detail(key, Detail(name=item.name, media_type=item.media_type))
@@ -184,22 +198,38 @@ class Drafts:
                 entries.append(Value(**fields))
             else:
                 entries.append(Artifact(**fields))
-        approvals = [entry for entry in entries if isinstance(entry, Approval)]
-        validate = _approvers_still_trusted(approvals) if approvals else None
-        return Draft(list(entries), contents, addresses, validate)
+        return Draft(entries, contents, addresses)
 
-    def _approval(self, key: DataKey, item: Item) -> tuple[Approval, Prepared]:
-        request, signature = signed(item.content)
-        prepared = self.writer.blobs.prepare(key, request)
-        return (
-            Approval(
-                **self._common(item.time),
-                request=prepared.address,
-                sha512=sshsig.digest(request).hex(),
-                signature=base64.b64encode(signature).decode(),
-            ),
-            prepared,
-        )
+    def _approval(self, key: DataKey, item: Item) -> tuple[Approval | ApprovalBreakGlass, list[Prepared]]:
+        """What somebody signed: the statement of a request of this run, or a document made by hand."""
+        document, signature = signed(item.content)
+        prepared = self.writer.blobs.prepare(key, document)
+        detail = self._detail(key, Detail(reason=item.reason))
+        fields = self._common(item.time) | {
+            "request": prepared.address,
+            "sha512": sshsig.digest(document).hex(),
+            "signature": base64.b64encode(signature).decode(),
+            "detail": detail[0].address if detail else "",
+        }
+        names = statement.names(document)
+        to = self._request(names) if names else 0
+        sealed = [prepared, *detail]
+        if names is None or names.verdict != "break-glass":
+            return Approval(**fields, to=to, denied=names is not None and names.verdict == "deny"), sealed
+        if not detail:
+            raise UsageError("breaking the glass needs a reason", hint="ledger approve --break-glass ID --reason WHY")
+        return ApprovalBreakGlass(**fields, to=to), sealed
+
+    def _request(self, names: statement.Names) -> int:
+        """Index of the request that a statement is about."""
+        if names.log != self.writer.chain.state.origin or names.run != self.run:
+            where = f"run {names.run[-8:]} of {names.log}"
+            raise Malformed(f"this statement is about {where}, not about this run", hint="sign what this log asks")
+        run = self.writer.chain.state.history.find(self.run)
+        for index, request in run.requests.asked.items() if run is not None else ():
+            if request.entry.nonce == names.nonce:
+                return index
+        raise NotFound("no request of this run has the nonce of this statement", hint="`ledger approve` lists them")
 
 
 def _in_utc(time: datetime) -> datetime:
@@ -247,19 +277,6 @@ def _same_root(root: int) -> Validate:
     def validate(state: State, since: list[Recorded]) -> None:
         if state.readable().note.root != root:
             raise RootChanged("the root changed", hint="start again")
-
-    return validate
-
-
-def _approvers_still_trusted(approvals: list[Approval]) -> Validate:
-    def validate(state: State, since: list[Recorded]) -> None:
-        for approval in approvals:
-            try:
-                check_approval(approval, state.size, state.trust)
-            except NotSound as error:
-                raise Malformed(
-                    error.what, hint="`ledger keys` lists approvers; sign with -n " + sshsig.NAMESPACE
-                ) from None
 
     return validate
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import msgspec
 
-from ledger import homes, note, pins
+from ledger import homes, note, pins, registry
 from ledger.log import Log, system_clock, system_random
 from ledger.state import Recorded, State
 from ledger.trust import read_keys, read_trust
 from schemas.entries import KeysChanged, Known, TrustChanged
 from schemas.errors import Ambiguous, KeyUnusable, LedgerError, NotFound, NotSound, OutcomeUnknown, UsageError
-from schemas.trust import Approver, Author, KeysNote, TrustNote, check_name, check_recipient
+from schemas.trust import Approver, Author, KeysNote, TrustNote, check_name, check_recipient, check_roles
 from store import secrets
 from store.datakeys import (
     NewRoot,
@@ -26,29 +26,30 @@ from store.datakeys import (
     recipient,
     root_name,
 )
+from store.pkcs11uri import shown
 from store.seal import DataKey
 from store.signers import Signer, Verifier
 
 
 def owner_of(log: Log) -> Signer:
-    """The owner's key: `LEDGER_OWNER`, else the one that `init` made.
+    """The owner's key: `LEDGER_OWNER`, else the registered one, else the one that `init` made.
 
     Raises:
         KeyUnusable: it isn't on this machine.
     """
     home = homes.keys(log.origin) / "owner.key"
-    uri = os.environ.get("LEDGER_OWNER") or f"file:{home}"
-    signer = Signer.load(uri)
+    uri = os.environ.get("LEDGER_OWNER") or registry.of(log.origin, "owner") or f"file:{home}"
+    signer = Signer.load(uri, [log.chain.state.owner])
     if signer.verifier.vkey != log.chain.state.owner.vkey:
-        raise KeyUnusable(f"{uri} is not the owner's key of {log.origin}", hint="name it by LEDGER_OWNER")
+        raise KeyUnusable(f"{shown(uri)} is not the owner's key of {log.origin}", hint="name it by LEDGER_OWNER")
     return signer
 
 
-def add_author(log: Log, name: str, vkey: str = "") -> tuple[Author, Path | None]:
-    """Lets another key sign batches from now on.
+def add_author(log: Log, name: str, key: str = "") -> tuple[Author, Path | None]:
+    """Lets another key sign batches from now on; an author may have several, as while one takes another's place.
 
     Args:
-        vkey: of a key made elsewhere; one is made here where it is empty.
+        key: its vkey, or a URI of the private key; one is made here where it is empty.
 
     Returns:
         The author, and where the new private key lies.
@@ -57,15 +58,19 @@ def add_author(log: Log, name: str, vkey: str = "") -> tuple[Author, Path | None
     if name in _OTHER_KEYS:
         raise UsageError(f"an author can't be called {name}: another key's file is", hint="name it otherwise")
     key_name, path, seed = f"{log.origin}/{name}", None, b""
-    if any(a.name == name and a.until is None for a in log.chain.state.trusted().note.authors):
-        raise UsageError(f"{name} is an author already", hint=f"end the old key first: ledger keys author {name} end")
-    if vkey:
-        if Verifier.parse(vkey).name != key_name:
+    if "+" in key:
+        verifier = Verifier.parse(key)
+        if verifier.name != key_name:
             raise UsageError(f"an author's key of this ledger is named {key_name}", hint="make it under that name")
+    elif key:
+        verifier = Signer.named(key, key_name).verifier
     else:
         seed = system_random(32)
-        vkey = Signer(key_name, seed).verifier.vkey
-    author = Author(vkey, log.chain.state.size)
+        verifier = Signer(key_name, seed).verifier
+    known = log.chain.state.trusted().note.authors
+    if any(a.vkey == verifier.vkey and a.until is None for a in known):
+        raise UsageError(f"this key is {name}'s already", hint="`ledger keys` lists authors")
+    author = Author(verifier.vkey, log.chain.state.size)
     owner_of(log)
     if seed:
         # Before the statement: nobody may be named an author whose key is nowhere.
@@ -92,21 +97,34 @@ def _free_path(origin: str, name: str) -> Path:
     return next(home / file for file in itertools.chain([f"{name}.key"], names) if not (home / file).exists())
 
 
-def end_author(log: Log, name: str, at: int | None = None) -> Author:
+def end_author(log: Log, name: str, at: int | None = None, key: str = "") -> Author:
     """Ends an author's key.
 
     Args:
         at: index from which it no longer counts; now where absent. An earlier one disowns what was signed since.
+        key: which, where the author has several: its vkey, or its key id.
+
+    Raises:
+        Ambiguous: the author has several, and none is named.
     """
     authors = log.chain.state.trusted().note.authors
     found = [a for a in authors if a.name == name and a.until is None]
+    if key:
+        found = [a for a in found if key in (a.vkey, a.id)]
     if not found:
-        raise NotFound(f"no author {name!r} in force", hint="`ledger keys` lists authors")
+        raise NotFound(
+            f"no author {name!r} with such a key in force" if key else f"no author {name!r} in force",
+            hint="`ledger keys` lists authors",
+        )
+    if len(found) > 1:
+        # Whoever ends a stolen key must not believe that it was the one, and have ended the other.
+        older = ", ".join(f"{a.id} from {a.since:,}" for a in found)
+        raise Ambiguous(f"{name} has {len(found)} keys: {older}", hint=f"ledger keys author {name} end {found[0].id}")
     # The batch that carries this statement is judged by it: whoever ends his own key signs it one last time.
-    own = log.author_name() == f"{log.origin}/{name}"
+    own = log.author().vkey == found[0].vkey
     if own and at is not None:
         raise UsageError("an author can't disown himself", hint="sign with another author's key: LEDGER_SIGNER")
-    if not any(a.name != name and a.until is None for a in authors):
+    if not any(a != found[0] and a.until is None for a in authors):
         raise UsageError(f"{name} is the last author: nobody could write any more", hint="add another one first")
     if at is not None and not 0 <= at <= log.chain.state.size:
         raise UsageError(f"no index {at}; the log has {log.chain.state.size:,} leaves", hint="ledger log")
@@ -120,17 +138,19 @@ def end_author(log: Log, name: str, at: int | None = None) -> Author:
     return next(a for a in note.authors if a.vkey == found[0].vkey)
 
 
-def add_approver(log: Log, name: str, key: str) -> Approver:
+def add_approver(log: Log, name: str, key: str, roles: tuple[str, ...] = ()) -> Approver:
     """Lets a person's SSH key approve from now on.
 
     Args:
         key: as in `id_ed25519.pub`; the comment is dropped.
+        roles: in which it may; `break-glass` lets it do so alone.
     """
     check_name(name)
+    roles = check_roles(tuple(sorted(set(roles))))
     words = key.split()
     if len(words) < 2 or words[0] not in ("ssh-ed25519", "sk-ssh-ed25519@openssh.com"):
         raise UsageError("not an Ed25519 SSH public key", hint="the content of id_ed25519.pub or id_ed25519_sk.pub")
-    approver = Approver(name, f"{words[0]} {words[1]}", log.chain.state.size)
+    approver = Approver(name, f"{words[0]} {words[1]}", log.chain.state.size, roles=roles)
     if any(a.key == approver.key and a.until is None for a in log.chain.state.trusted().note.approvers):
         raise UsageError("this key may approve already", hint="`ledger keys` lists approvers")
     _change_trust(log, lambda old, size: msgspec.structs.replace(old, approvers=(*old.approvers, approver)))

@@ -11,7 +11,7 @@ from typing import Self
 
 import msgspec
 
-from ledger import homes, pins
+from ledger import homes, pins, registry
 from ledger.chain import Chain, pack_of
 from ledger.checkpoint import Checkpoint
 from ledger.commit import Appended, Committer, Draft, Validate
@@ -92,7 +92,7 @@ class Log:
         keyring = Keyring(folder, self.origin, identity, system_random)
         keyring.erased = state.history.erased
         self.blobs = Blobs(folder, self.places, keyring, self._heal)
-        self.publisher = Publisher(self.chain, self._lock, self._home, _load(log), self._save_places)
+        self.publisher = Publisher(self.chain, self._lock, self._home, self._log_key(log), self._save_places)
         self.writer = Writer(self.chain, self.blobs, self._make_committer, system_clock, system_random)
         self.writer.log = self
 
@@ -102,8 +102,8 @@ class Log:
 
         Args:
             where: its folder; else `LEDGER`, else `.ledger` here or above.
-            signer: URI of the author key; else `LEDGER_SIGNER`, else the one that `init` made.
-            identity: URI of the identity for reading; else `LEDGER_IDENTITY`, else the one that `init` made.
+            signer: URI of the author key; else `LEDGER_SIGNER`, else the registered one, else the one that `init` made.
+            identity: URI of the identity for reading; else `LEDGER_IDENTITY`, else likewise.
 
         Raises:
             NotFound: there is no ledger.
@@ -118,10 +118,12 @@ class Log:
         check_owner(path)
         home = homes.keys(origin)
         owner = Verifier.parse(own_trust(origin, "LEDGER_TRUST=LINE").owner)
-        signer = signer or os.environ.get("LEDGER_SIGNER") or _default(home / "author.key")
-        identity = identity or os.environ.get("LEDGER_IDENTITY") or _default(home / "identity.txt") or ""
+        registered = {one.use: one.uri for one in registry.read(origin)}
+        signer = signer or os.environ.get("LEDGER_SIGNER") or registered.get("author") or _default(home / "author.key")
+        identity = identity or os.environ.get("LEDGER_IDENTITY") or registered.get("identity")
+        identity = identity or _default(home / "identity.txt") or ""
         state = pins.load(homes.pins(origin), owner) or State(owner)
-        log = cls(folder, state, identity, signer, _default(home / "log.key"))
+        log = cls(folder, state, identity, signer, registered.get("log") or _default(home / "log.key"))
         try:
             log.chain.open()
             log.places.keep(log.chain.trailer_of)
@@ -330,9 +332,9 @@ class Log:
         """The data key that runs share."""
         return self.writer.project_key()
 
-    def author_name(self) -> str:
-        """The name of the key that signs what this process appends."""
-        return self.writer.committer.author.name
+    def author(self) -> Verifier:
+        """The key that signs what this process appends."""
+        return self.writer.committer.author.verifier
 
     def append_statements(
         self, entries: list[Known], contents: list[Prepared], validate: Validate | None = None
@@ -359,9 +361,23 @@ class Log:
                 f"no author key for {self.origin} on this machine",
                 hint="name one by LEDGER_SIGNER; the owner adds it by `ledger keys author NAME add`",
             )
-        signer = _must(self._signer)
+        signer = self._author(self._signer)
         self._check_not_ended(signer.verifier.vkey)
         return Committer(self.chain, self.blobs.has, signer, system_random, self._lock, self.publisher.nudge)
+
+    def _author(self, signer: str | Signer) -> Signer:
+        if isinstance(signer, Signer):
+            return signer
+        trust = self.chain.state.trust
+        return Signer.load(signer, [verifier for verifier, _, _ in trust.authors] if trust else [])
+
+    def _log_key(self, log: str | Signer | None) -> Signer | Callable[[], Signer] | None:
+        """The log's key; one on a token is opened where there is something to publish, not by who only reads."""
+        if not isinstance(log, str):
+            return log
+        if log.startswith("pkcs11:"):
+            return lambda: Signer.load(log, [self.chain.state.trusted().log])
+        return Signer.load(log)
 
     def _check_not_ended(self, vkey: str) -> None:
         trust, size = self.chain.state.trust, self.chain.state.size
@@ -413,11 +429,3 @@ def own_trust(origin: str, told_by: str = "--trust LINE") -> TrustRoot:
 
 def _default(path: Path) -> str | None:
     return f"file:{path}" if path.exists() else None
-
-
-def _must(signer: str | Signer) -> Signer:
-    return Signer.load(signer) if isinstance(signer, str) else signer
-
-
-def _load(signer: str | Signer | None) -> Signer | None:
-    return None if signer is None else _must(signer)

@@ -89,7 +89,7 @@ def load(home: Path, owner: Verifier) -> State | None:
             f"{home / _name(owner)}: the pin is damaged",
             hint="verify the ledger against a head that you know (--since), then remove this file",
         ) from None
-    state.history = History(pin.runs)
+    state.history = History(pin.runs, origin=state.origin, approvers=state.trust.note.approvers)
     state.history.erased = pin.erased
     return state
 

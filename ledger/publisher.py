@@ -15,7 +15,7 @@ from ledger.chain import Chain
 from ledger.checkpoint import Checkpoint, Head
 from ledger.merkle import leaf_hash
 from ledger.tiles import Builder
-from schemas.errors import LedgerError, Malformed, Missing, NotSound, StorageFailed
+from schemas.errors import KeyUnusable, LedgerError, Malformed, Missing, NotSound, StorageFailed
 from store.folder import Folder
 from store.signers import Signer
 
@@ -90,7 +90,7 @@ class Publisher:
     Args:
         lock: held while the committer changes `chain`.
         home: where this machine keeps its pins.
-        log: None where this machine lacks the log key: then only pins are kept.
+        log: the log's key, or what opens it; None where this machine lacks it: then only pins are kept.
         after: called in the background after each time, for what else is derived.
     """
 
@@ -99,13 +99,13 @@ class Publisher:
         chain: Chain,
         lock: threading.Lock,
         home: Path,
-        log: Signer | None,
+        log: Signer | Callable[[], Signer] | None,
         after: Callable[[], None] = lambda: None,
     ) -> None:
         self.chain = chain
         self.lock = lock
         self.home = home
-        self.log = log
+        self._log = log
         self._after = after
         self._builder: Builder | None = None
         self._wake = threading.Event()
@@ -114,6 +114,17 @@ class Publisher:
         self._pinned = chain.state.packs
         self._committed = False
         self._last = 0.0
+
+    @property
+    def log(self) -> Signer | None:
+        """The log's key, opened when it is first asked for.
+
+        Raises:
+            KeyUnusable: it can't be.
+        """
+        if self._log is not None and not isinstance(self._log, Signer):
+            self._log = self._log()
+        return self._log
 
     def nudge(self) -> None:
         """Says that this process has committed something."""
@@ -153,7 +164,7 @@ class Publisher:
                 self._pin()
             else:
                 self.now()
-        except StorageFailed as error:
+        except (StorageFailed, KeyUnusable) as error:
             if self._committed:
                 warnings.warn(
                     f"what was appended is durable, but could not be published: {error.what}",

@@ -313,6 +313,8 @@ def _content(item: Item) -> bytes:
         TooLarge: more than goes over a socket.
     """
     check(item)
+    if item.reason:
+        raise _only_there("a reason")
     found = as_bytes(item.content)
     paths: list[Path] = []
     if isinstance(found, Path):

@@ -75,16 +75,17 @@ class Run:
         """
         return self._one(Item(kind="artifact", content=source, name=name or name_of(source), media_type=media_type))
 
-    def approval(self, signed: Content) -> Appended:
+    def approval(self, signed: Content, *, reason: str = "") -> Appended:
         """Appends a person's signature over a request (`ssh-keygen -Y sign -n ledger-approval@v1`).
 
         Args:
             signed: a file with `FILE.sig` beside it, or the request followed by the armored signature.
+            reason: sealed with it.
 
         Raises:
-            Malformed: it is not a signature by somebody who may approve.
+            Malformed: it is not a signature by somebody who may approve, or the request is refused; says why.
         """
-        return self._one(Item(kind="approval", content=signed))
+        return self._one(Item(kind="approval", content=signed, reason=reason))
 
     def value(self, content: Content, *, name: str = "") -> Appended:
         """Keeps something for a replay: a time, a random number, what was asked of the outside.
@@ -99,7 +100,7 @@ class Run:
 
         Args:
             how: `upstream` (base URL), `key` (URI of the real API key), `policies` (shipped ones, or files),
-                `secrets` (URIs of values that must never leave).
+                `secrets` (URIs of values that must never leave, beside those that `ledger keys list` shows).
         """
         # The gateway stands above this file: it is named here, as in `ledger/__init__`, and not imported.
         gateway = importlib.import_module("ledger.gateway.client")

@@ -16,7 +16,17 @@ from ledger.merkle import Frontier
 from ledger.trust import Keys, Trust, read_keys, read_trust
 from policies import sshsig
 from policies.history import History
-from schemas.entries import Approval, KeysChanged, Known, TrustChanged, Uninterpreted, decode, kind_of
+from policies.requests import Told
+from schemas.entries import (
+    Approval,
+    ApprovalBreakGlass,
+    KeysChanged,
+    Known,
+    TrustChanged,
+    Uninterpreted,
+    decode,
+    kind_of,
+)
 from schemas.errors import Malformed, NotSound
 from store.pack import FIRST, Pack, offsets
 from store.signers import Verifier
@@ -35,10 +45,10 @@ class Recorded(msgspec.Struct, frozen=True, gc=False):
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
-    """A signature leaf in its place: who signed, and how many entries."""
+    """A signature leaf in its place: whose key signed, and how many entries."""
 
     index: int
-    author: str
+    vkey: str
     count: int
 
 
@@ -56,6 +66,7 @@ class Proven(NamedTuple):
     Attributes:
         hashes: of its leaves.
         nodes: hashes of complete subtrees of 256, 65,536, … leaves that end in it, with their level.
+        told: what the fold of its entries must be told.
     """
 
     pack: Pack
@@ -64,6 +75,7 @@ class Proven(NamedTuple):
     entries: list[Recorded]
     batches: list[Batch]
     problems: list[Problem]
+    told: Told
 
 
 class State:
@@ -87,7 +99,7 @@ class State:
         self.trailer = FIRST
         self.trust: Trust | None = None
         self.keys: Keys | None = None
-        self.history = History()
+        self.history = History(origin=owner.name)
 
     def copy(self) -> "State":
         """Another state to try a pack on; the history is shared."""
@@ -142,6 +154,7 @@ class State:
         entries: list[Recorded] = []
         batches: list[Batch] = []
         problems: list[Problem] = []
+        told = Told.nothing()
         hashes = [sha256(b"\x00" + raw).digest() for raw in pack.leaves]
         nodes: list[tuple[int, bytes]] = []
         signed, first = -1, pack.size
@@ -156,7 +169,7 @@ class State:
                 entries.append(recorded)
                 if type(recorded.entry) in _STATEMENTS:
                     try:
-                        trust, keys = self._statement(recorded, trust, keys)
+                        trust, keys = self._statement(index, recorded.entry, trust, keys, told)
                     except NotSound as error:
                         problems.append(Problem(error.step, index, error.what))
                 if trust is None:
@@ -171,31 +184,40 @@ class State:
                 author = batch.check(raw, self.origin, head, count, trust.authors_at(index), made)
             except NotSound as error:
                 raise at(pack, position, error) from None
-            batches.append(Batch(index, author.name, count))
+            batches.append(Batch(index, author.vkey, count))
             signed = position
         if signed != len(pack.leaves) - 1:
             raise NotSound(f"pack {pack.number}: its last entries are not signed", step=5)
         nodes += frontier.extend(hashes[signed:])
         self.trust, self.keys, self.frontier = trust, keys, frontier
         self.packs, self.trailer = pack.number + 1, pack.trailer
-        return Proven(pack, hashes, sorted(nodes, key=_level), entries, batches, problems)
+        return Proven(pack, hashes, sorted(nodes, key=_level), entries, batches, problems, told)
+
+    def tell(self, index: int, entry: Known) -> None:
+        """Takes in an entry that is to be committed next: what the owner states in it, or an approver signed.
+
+        Raises:
+            NotSound: it does not hold (steps 5 and 11).
+        """
+        if type(entry) in _STATEMENTS:
+            self.trust, self.keys = self._statement(index, entry, self.trust, self.keys, self.history.told)
 
     def _statement(
-        self, recorded: Recorded, trust: Trust | None, keys: Keys | None
+        self, index: int, entry: Known | Uninterpreted, trust: Trust | None, keys: Keys | None, told: Told
     ) -> tuple[Trust | None, Keys | None]:
         """Takes in what the owner states, and checks what an approver signed."""
-        entry = recorded.entry
         if isinstance(entry, TrustChanged):
-            if trust is None:
-                return read_trust(entry.note, self.owner, self.origin, 0), keys
-            return read_trust(entry.note, self.owner, self.origin, trust.note.serial + 1, trust.note.log), keys
+            serial, log = (trust.note.serial + 1, trust.note.log) if trust else (0, "")
+            trust = read_trust(entry.note, self.owner, self.origin, serial, log)
+            told.approvers[index] = trust.note.approvers
+            return trust, keys
         if isinstance(entry, KeysChanged):
             found = read_keys(entry.note, self.owner, self.origin, keys.note.serial + 1 if keys else 0)
             if found.note.root not in ((keys.note.root, keys.note.root + 1) if keys else (0,)):
                 raise NotSound("a statement of keys leaves out a root", step=5)
             return trust, found
-        if isinstance(entry, Approval):
-            check_approval(entry, recorded.index, trust)
+        if isinstance(entry, Approval | ApprovalBreakGlass):
+            told.signers[index] = signer_of(entry, index, trust)
         return trust, keys
 
     def check_number(self, pack: Pack) -> None:
@@ -212,7 +234,7 @@ class State:
             raise NotSound(f"{where}: states another tree before it than the packs make", step=4)
 
 
-_STATEMENTS = frozenset((TrustChanged, KeysChanged, Approval))
+_STATEMENTS = frozenset((TrustChanged, KeysChanged, Approval, ApprovalBreakGlass))
 
 
 def _level(node: tuple[int, bytes]) -> int:
@@ -227,8 +249,18 @@ def read(index: int, raw: bytes) -> tuple[Recorded, Problem | None]:
         return Recorded(index, Uninterpreted("malformed", {}), raw), Problem(3, index, error.what)
 
 
-def check_approval(entry: Approval, index: int, trust: Trust | None) -> str:
+def check_approval(entry: Approval | ApprovalBreakGlass, index: int, trust: Trust | None) -> str:
     """The name of the approver who signed.
+
+    Raises:
+        NotSound: nobody who may approve at this index did (step 11).
+    """
+    key = signer_of(entry, index, trust)
+    return trust.approvers_at(index)[key] if trust else ""
+
+
+def signer_of(entry: Approval | ApprovalBreakGlass, index: int, trust: Trust | None) -> str:
+    """The SSH key of the approver who signed.
 
     Raises:
         NotSound: nobody who may approve at this index did (step 11).
@@ -240,11 +272,11 @@ def check_approval(entry: Approval, index: int, trust: Trust | None) -> str:
         if base64.b64encode(blob).decode() != entry.signature:
             raise Malformed("its base64 has another spelling")
         approvers = trust.approvers_at(index) if trust else {}
-        return approvers[sshsig.verify(blob, bytes.fromhex(entry.sha512), list(approvers))]
+        return sshsig.verify(blob, bytes.fromhex(entry.sha512), list(approvers))
     except ValueError:
         raise NotSound("an approval's signature is not in base64", step=11) from None
     except Malformed as error:
-        raise NotSound(f"an approval does not hold: {error.what}", step=11) from None
+        raise NotSound(f"an approval does not hold: {error.what}", step=11, hint=error.hint) from None
 
 
 def at(pack: Pack, position: int, error: NotSound) -> NotSound:

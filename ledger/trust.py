@@ -29,8 +29,7 @@ class Trust(NamedTuple):
 
     def approvers_at(self, index: int) -> dict[str, str]:
         """Names of approvers by SSH key, for an approval at this index."""
-        valid = [a for a in self.note.approvers if a.since <= index and (a.until is None or index < a.until)]
-        return {a.key: a.name for a in valid}
+        return {a.key: a.name for a in reversed(self.note.approvers) if a.holds(index, index)}
 
 
 class Keys(NamedTuple):

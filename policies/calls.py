@@ -47,7 +47,7 @@ class Calls(msgspec.Struct):
         spent: micro-USD of settled calls.
         held: micro-USD that open calls have reserved; of a stretch, less what it has freed of earlier ones.
         open: requests without a response, by index, with what each has reserved.
-        allowed: decisions that allow a request which has not come yet.
+        allowed: decisions that allow a request which has not come yet, with the policies that were asked.
         attempts: tries of each lane and task.
         paused: whether no request may be made; None where the stretch doesn't know.
     """
@@ -55,7 +55,7 @@ class Calls(msgspec.Struct):
     spent: int = 0
     held: int = 0
     open: dict[int, int] = {}
-    allowed: list[int] = []
+    allowed: dict[int, list[str]] = {}
     attempts: dict[str, int] = {}
     paused: bool | None = False
 
@@ -91,7 +91,7 @@ class Calls(msgspec.Struct):
             return self._settle(index, entry, given)
         if isinstance(entry, Decided):
             if entry.action == _REQUEST and entry.effect == "allow":
-                self.allowed.append(index)
+                self.allowed[index] = entry.policies
         elif isinstance(entry, RunPaused):
             self.paused = True
         elif isinstance(entry, RunResumed):
@@ -104,12 +104,11 @@ class Calls(msgspec.Struct):
             problem = PAUSED
         elif self.paused is None and given is not None:
             given.asked = given.asked or index
-        if entry.decision in self.allowed:
-            self.allowed.remove(entry.decision)
-        elif given is not None:
-            given.used.append((index, entry.decision))
-        else:
-            problem = _not_allowed(entry.decision)
+        if self.allowed.pop(entry.decision, None) is None:
+            if given is not None:
+                given.used.append((index, entry.decision))
+            else:
+                problem = _not_allowed(entry.decision)
         place, fresh = _place(entry.lane, entry.task), not entry.continues
         if place in self.attempts or given is None:
             problem = _wrong_attempt(self.attempts.get(place, 0), entry.attempt, fresh) or problem
@@ -145,9 +144,7 @@ class Calls(msgspec.Struct):
             broken.append((given.room[1], _over(room)))
         allowed, waiting = self.allowed.copy(), self.open.copy()
         for index, decision in given.used:
-            if decision in allowed:
-                allowed.remove(decision)
-            else:
+            if allowed.pop(decision, None) is None:
                 broken.append((index, _not_allowed(decision)))
         for index, to, reserved in given.settled:
             if waiting.pop(to, None) != reserved:
@@ -162,13 +159,13 @@ class Calls(msgspec.Struct):
     def join(self, calls: "Calls", given: Given) -> None:
         """Takes in the calls of the stretch that comes next, with which there are no conflicts."""
         for _, decision in given.used:
-            self.allowed.remove(decision)
+            del self.allowed[decision]
         for _, to, _ in given.settled:
             del self.open[to]
         self.spent += calls.spent
         self.held += calls.held
         self.open |= calls.open
-        self.allowed += calls.allowed
+        self.allowed |= calls.allowed
         self.attempts |= calls.attempts
         self.paused = self.paused if calls.paused is None else calls.paused
 

@@ -10,9 +10,23 @@ from typing import Any
 
 import msgspec
 
+from policies import requests
 from policies.calls import LATE, Calls, Given
-from schemas.entries import Artifact, Erasure, Known, Prompt, Response, RunFinished, RunStarted, Uninterpreted
+from policies.requests import Action, Event, Requests, Told
+from schemas.entries import (
+    Artifact,
+    Erasure,
+    Known,
+    ModelRequest,
+    Prompt,
+    Response,
+    RunFinished,
+    RunStarted,
+    TrustChanged,
+    Uninterpreted,
+)
 from schemas.ids import belongs
+from schemas.trust import Approver
 
 
 class OpenRun(msgspec.Struct):
@@ -25,6 +39,7 @@ class OpenRun(msgspec.Struct):
         prompts: indexes of its prompts.
         calls: its model calls.
         finished: it has ended, and waits for nothing but the ends of calls that were open then.
+        requests: its requests for approval.
     """
 
     started: int
@@ -33,10 +48,12 @@ class OpenRun(msgspec.Struct):
     prompts: list[int] = []
     calls: Calls = msgspec.field(default_factory=Calls)
     finished: bool = False
+    requests: Requests = msgspec.field(default_factory=Requests)
 
     def copy(self) -> "OpenRun":
         """The same, to go on from."""
-        return OpenRun(self.started, self.key, self.step, self.prompts.copy(), self.calls.copy(), self.finished)
+        prompts, calls, requests = self.prompts.copy(), self.calls.copy(), self.requests.copy()
+        return OpenRun(self.started, self.key, self.step, prompts, calls, self.finished, requests)
 
     def asked(self, index: int) -> bool:
         """Whether a prompt of this run has that index."""
@@ -86,12 +103,14 @@ class Carried(msgspec.Struct):
     Attributes:
         index, step: of its first entry.
         early: its first entry that may not follow `run.finished`; 0 where there is none.
+        events: what its requests for approval have to do with.
     """
 
     index: int
     step: int
     early: int = 0
     given: Given = msgspec.field(default_factory=Given)
+    events: list[Event] = []
 
 
 class Part(msgspec.Struct):
@@ -123,11 +142,24 @@ class History:
         runs: open runs by id, to go on from.
         ended: how runs ended, by id, where the whole history is to be judged; None to forget ended runs.
         part: filled where this is the history of a stretch.
+        origin: of the log: statements of approvers name it.
+
+    Attributes:
+        approvers: whom the owner's statement in force names.
+        told: of entries that are to come: what they don't show by themselves.
     """
 
     def __init__(
-        self, runs: dict[str, OpenRun] | None = None, ended: dict[str, str] | None = None, part: Part | None = None
+        self,
+        runs: dict[str, OpenRun] | None = None,
+        ended: dict[str, str] | None = None,
+        part: Part | None = None,
+        origin: str = "",
+        approvers: tuple[Approver, ...] = (),
     ) -> None:
+        self.origin = origin
+        self.approvers = approvers
+        self.told = Told.nothing()
         self.runs = runs if runs is not None else {}
         self.ended = ended
         self.erased: MutableMapping[str, int] = {}
@@ -139,16 +171,16 @@ class History:
         return None if found is None or found.finished else found
 
     @classmethod
-    def of_stretch(cls) -> "History":
+    def of_stretch(cls, origin: str = "", approvers: tuple[Approver, ...] = ()) -> "History":
         """A history of a stretch of entries; its `part` is what `join` takes."""
         part = Part()
-        history = cls(part.runs, part.ended, part)
+        history = cls(part.runs, part.ended, part, origin, approvers)
         history.erased = part.erased
         return history
 
     def branch(self) -> "History":
         """A history to try entries on that are not committed yet; this one stays as it is."""
-        history = History(_Copies(self.runs))
+        history = History(_Copies(self.runs), origin=self.origin, approvers=self.approvers)
         history.erased = ChainMap({}, self.erased)
         return history
 
@@ -170,6 +202,7 @@ class History:
                 return self._erase(index, entry) or problem
             if isinstance(entry, RunStarted):
                 return self._start(index, entry)
+            self.approvers = self.told.approvers.get(index, self.approvers)
         return self._step(index, entry)
 
     def _step(self, index: int, entry: Known | Uninterpreted) -> str | None:
@@ -201,6 +234,7 @@ class History:
                 broken.append((carried.index, _gap(id, carried.step, run.step)))
             if run.finished and carried.early:
                 broken.append((carried.early, self._closed(id)))
+            broken += run.requests.conflicts(carried.events, self.origin, run.calls.allowed)
             broken += run.calls.conflicts(carried.given)
         for index, id, to in part.answers:
             if id not in self.runs or not self.runs[id].asked(to):
@@ -222,6 +256,8 @@ class History:
             elif mine is not None:
                 mine.step = run.step
                 mine.prompts += run.prompts
+                for event in part.carried[id].events:
+                    mine.requests.add(event, self.origin, mine.calls.allowed)
                 mine.calls.join(run.calls, part.carried[id].given)
                 mine.finished |= run.finished and part.carried[id].early > 0
                 self._end_if_settled(id, mine)
@@ -257,11 +293,25 @@ class History:
                 self.part.answers.append((index, entry.run, entry.to))
         elif isinstance(entry, RunFinished):
             run.finished = True
+        elif type(entry) in requests.KINDS:
+            problem = self._of_requests(index, entry, run, carried) or problem
         else:
+            if type(entry) is ModelRequest and (carried is not None or run.requests.asked):
+                action = Action.of(entry, run.calls.allowed.get(entry.decision))
+                problem = self._of_requests(index, action, run, carried) or problem
             problem = run.calls.add(index, entry, carried.given if carried else None) or problem
         if run.finished and carried is None:
             self._end_if_settled(entry.run, run)
         return problem
+
+    def _of_requests(self, index: int, entry: Any, run: OpenRun, carried: Carried | None) -> str | None:
+        """What the requests for approval of its run say of an entry; of one whose beginning is not known, later."""
+        told = () if type(entry) is Action else self.approvers
+        event = Event(index, entry, self.told.signers.get(index, ""), told)
+        if carried is None:
+            return run.requests.add(event, self.origin, run.calls.allowed)
+        carried.events.append(event)
+        return None
 
     def _end_if_settled(self, id: str, run: OpenRun) -> None:
         """A finished run is over once no call of it is open."""
@@ -292,7 +342,7 @@ class History:
             self.ended[run] = how
 
 
-_SPECIAL = frozenset((Erasure, RunStarted))
+_SPECIAL = frozenset((Erasure, RunStarted, TrustChanged))
 _NEVER = "before it started, or after its end"
 
 

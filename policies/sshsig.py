@@ -104,14 +104,19 @@ def unarmor(armored: bytes) -> bytes:
     Raises:
         Malformed: it is none.
     """
-    lines = armored.decode("ascii", "replace").split()
-    text = " ".join(lines)
-    if not text.startswith(_BEGIN) or not text.endswith(_END):
+    text = armored.decode("ascii", "replace")
+    # As ssh-keygen has it, beginning and end on lines of their own; unlike there, with nothing behind the end.
+    body = text.rstrip().removeprefix(_BEGIN + "\n")
+    if len(body) == len(text.rstrip()) or not body.endswith("\n" + _END) or "\0" in text:
         raise Malformed("not an armored SSH signature", hint=f"sign with: ssh-keygen -Y sign -n {NAMESPACE}")
+    encoded = "".join(body.removesuffix(_END).split())
     try:
-        return base64.b64decode(text[len(_BEGIN) : -len(_END)].replace(" ", ""), validate=True)
+        blob = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
         raise Malformed("an armored SSH signature is not in base64") from None
+    if base64.b64encode(blob).decode() != encoded:
+        raise Malformed("an armored SSH signature is in another spelling of base64")
+    return blob
 
 
 def verify(blob: bytes, digest: bytes, keys: list[str]) -> str:
@@ -128,16 +133,17 @@ def verify(blob: bytes, digest: bytes, keys: list[str]) -> str:
     signature = SshSignature.parse(blob)
     if signature.namespace != NAMESPACE:
         raise Malformed(
-            f"signed for {signature.namespace[:40]!r}, not for {NAMESPACE!r}", hint="sign with -n " + NAMESPACE
+            f"wrong namespace: signed for {signature.namespace[:40]!r}, not for {NAMESPACE!r}",
+            hint="sign with -n " + NAMESPACE,
         )
     if signature.hash != "sha512":
-        raise Malformed("an approval must use SHA-512, as ssh-keygen does by default")
+        raise Malformed("other hash: an approval must use SHA-512, as ssh-keygen does by default")
     if signature.public not in keys:
-        raise Malformed("signed by a key that may not approve here", hint="`ledger keys` lists approvers")
+        raise Malformed("stranger: signed by a key that may not approve here", hint="`ledger keys` lists approvers")
     fields = (signature.namespace.encode(), b"", b"sha512", digest)
     message = _MAGIC + b"".join(map(_string, fields))
     if not _verify_key(signature.key, signature.signature, message):
-        raise Malformed("an approval's signature does not verify: other bytes were signed")
+        raise Malformed("other bytes were signed: an approval's signature does not verify")
     return signature.public
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from schemas.errors import Malformed, NotSound, TooLarge
-from schemas.ids import ADDRESS_PREFIX, cid_of, is_run_id
+from schemas.ids import ADDRESS_PREFIX, ROLE, cid_of, is_run_id
 
 MAX_ENTRY = 65_535
 """Bytes of an entry, as many as a C2SP entry bundle can hold."""
@@ -28,6 +28,7 @@ Hex64 = Annotated[str, msgspec.Meta(min_length=128, max_length=128)]
 Address = Annotated[str, msgspec.Meta(max_length=75)]
 Index = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 _RULE = re.compile("[a-z0-9][a-z0-9._-]{0,99}")
+_QUORUM = re.compile(f"[1-9][0-9]{{0,15}}(?: of {ROLE}(?:,{ROLE})*)?")
 
 
 def _check_hex(*texts: str) -> None:
@@ -161,22 +162,105 @@ class Artifact(Content, tag="artifact", frozen=True, kw_only=True):
     """A file or other piece of data that a run read or made."""
 
 
+class ApprovalRequested(Content, tag="approval.requested", frozen=True, kw_only=True):
+    """People are asked whether one exact action may happen; its content is the question and every finding, as JSON.
+
+    What an approver signs follows from these members and the log's origin (`policies.statement`).
+
+    Attributes:
+        action: the kind of entry that is to be allowed.
+        subject: digest that this entry will bear: of the exact action.
+        request: address of the same bytes, for who is to read them.
+        policies: versions of the policies that ask.
+        quorum: what each of them needs: `2`, or `2 of lead,security`; in order.
+        requester: who wants it, and so can't approve it.
+        nonce: 16 random bytes: no two statements are equal, and none can be guessed.
+        expires: from then on it lets nothing go.
+        model: of a model request, as it would leave.
+        reserved: micro-USD that the action may cost at worst.
+    """
+
+    action: Label
+    subject: Hex32
+    request: Address
+    policies: list[Hex32]
+    quorum: list[Label]
+    requester: Label
+    nonce: Hex16
+    expires: datetime
+    model: Label = ""
+    reserved: Index = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_required(self.request)
+        _check_hex(self.subject, self.nonce, *self.policies)
+        if not self.policies or not self.quorum or not self.requester or not self.action:
+            raise ValueError("it does not say what, by whose rule, by whom, or for whom")
+        if any(_QUORUM.fullmatch(text) is None for text in self.quorum) or self.quorum != sorted(set(self.quorum)):
+            raise ValueError("not a quorum, or quorums are not in order")
+        if self.expires.tzinfo is not UTC or self.expires.microsecond:
+            raise ValueError("it expires at no whole second in UTC")
+
+
 class Approval(Entry, tag="approval", frozen=True, kw_only=True):
     """A person's signature over a request.
 
     Attributes:
-        request: address of the sealed request, the exact bytes that were signed.
+        request: address of the exact bytes that were signed, sealed.
         sha512: SHA-512 of those bytes; with it the signature is checked without a key to the content.
         signature: SSHSIG blob, base64, namespace `ledger-approval@v1`.
+        to: index of the `approval.requested` that it answers; 0 for a document that somebody made by hand.
+        denied: the answer is no.
+        detail: sealed JSON: the reason.
     """
 
     request: Address
     sha512: Hex64
     signature: Annotated[str, msgspec.Meta(max_length=8192)]
+    to: Index = 0
+    denied: bool = False
+    detail: Address = ""
 
     def __post_init__(self) -> None:
         _check_required(self.request)
         _check_hex(self.sha512)
+        _check_address(self.detail)
+        if self.denied and not self.to:
+            raise ValueError("a denial of nothing")
+
+
+class ApprovalBreakGlass(Entry, tag="approval.breakglass", frozen=True, kw_only=True):
+    """One person who may lets go, at once and alone, what a quorum was asked for. Every audit says so.
+
+    Attributes:
+        request, sha512, signature: as of an `approval`.
+        to: index of the `approval.requested`.
+        detail: sealed JSON: the reason.
+    """
+
+    request: Address
+    sha512: Hex64
+    signature: Annotated[str, msgspec.Meta(max_length=8192)]
+    to: Index
+    detail: Address
+
+    def __post_init__(self) -> None:
+        _check_required(self.request)
+        _check_hex(self.sha512)
+        _check_required(self.detail)
+
+
+class ApprovalConsumed(Entry, tag="approval.consumed", frozen=True, kw_only=True):
+    """An approved request is used up, by the one decision that it lets go. Durable before the effect.
+
+    Attributes:
+        to: index of the `approval.requested`.
+        decision: index of the decision.
+    """
+
+    to: Index
+    decision: Index
 
 
 class Erasure(Entry, tag="erasure", frozen=True, kw_only=True):
@@ -275,11 +359,11 @@ class Routing(Entry, tag="routing", frozen=True, kw_only=True):
     reason: Literal["alias", "lane"]
 
 
-class Redaction(Entry, tag="redaction", frozen=True, kw_only=True):
-    """What was masked in a model request.
+class Redaction(Content, tag="redaction", frozen=True, kw_only=True):
+    """What was masked in a model request; its content is the profile, each place, and what comes back, as JSON.
 
     Attributes:
-        profile: id of the redaction profile.
+        profile: id of the redaction profile; of several, joined by `+`.
         version: BLAKE3 of profile and rules.
         counts: how often each rule masked something; rules in order of their names.
     """
@@ -289,6 +373,7 @@ class Redaction(Entry, tag="redaction", frozen=True, kw_only=True):
     counts: dict[Label, Index]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_hex(self.version)
         _check_rules(*self.counts)
         if list(self.counts) != sorted(self.counts):
@@ -427,6 +512,9 @@ Known = (
     | Response
     | Artifact
     | Approval
+    | ApprovalRequested
+    | ApprovalConsumed
+    | ApprovalBreakGlass
     | Erasure
     | Disclosure
     | PolicyInForce

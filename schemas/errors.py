@@ -3,7 +3,16 @@
 import re
 from typing import ClassVar
 
-_PRIVATE = re.compile(r"AGE-SECRET-KEY-\S*|PRIVATE\+KEY\+\S*")
+_LOOKS = (
+    r"AGE-SECRET-KEY-\S*|PRIVATE\+KEY\+\S*|\bsk-ledger-v1\.\S*|\bsk-(?!ssh-|ecdsa-)[\w-]{16,}|\b(?:gh[opsu]|github_pat)_\w{20,}"
+    r"|\bxox[a-z]-[\w-]{10,}|\bAKIA[A-Z0-9]{16}\b|(?<=pin-value=)[^&\s…][^&\s]*"
+)
+
+
+def untold(text: str) -> str:
+    """A text without what is a secret by its looks: whoever typed it took one for a name, a path or a URI."""
+    # Compiled where there is an error, and not at every start.
+    return re.sub(_LOOKS, "[a secret]", text)
 
 
 class LedgerError(Exception):
@@ -18,8 +27,8 @@ class LedgerError(Exception):
     exit_status: ClassVar[int] = 1
 
     def __init__(self, what: str, *, hint: str = "") -> None:
-        # Whatever was handed in where a name or address belongs: a private key is never repeated.
-        what = _PRIVATE.sub("[a private key]", what)
+        # Whatever was handed in where a name or address belongs: a secret is never repeated.
+        what = untold(what)
         super().__init__(what)
         self.what = what
         self.hint = hint

@@ -14,6 +14,8 @@ _ORIGIN = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?(?:/[a-z0-9](?:[a-z0-9._
 _RUN_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _ADDRESS = re.compile(r"artifact://([0-9a-f]{64})")
 MAX_ORIGIN = 128
+ROLE = "[a-z0-9][a-z0-9._-]{0,49}"
+"""Form of the name of an approver's role."""
 
 
 def new_run_id(unix_ms: int, random: bytes) -> str:

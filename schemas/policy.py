@@ -12,6 +12,7 @@ import msgspec
 from blake3 import blake3
 
 from schemas.errors import Malformed
+from schemas.ids import ROLE
 from schemas.reading import convert, parse
 from schemas.window import parse_window
 
@@ -61,15 +62,20 @@ class Approvals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         roles: of which roles; none named: any approver.
         expiry_s: seconds for which a request stays open.
         over_usd: a single call that may cost more needs approval.
+        wait_s: seconds for which a stream waits for them, kept alive; without a stream nobody waits.
     """
 
     threshold: Positive = 1
     roles: list[Name] = []
     expiry_s: Positive = 86_400
     over_usd: Usd | None = None
+    wait_s: Seconds = 900
 
     def __post_init__(self) -> None:
         _settle_usd(self, "over_usd")
+        for role in self.roles:
+            if re.fullmatch(ROLE, role) is None:
+                raise ValueError(f"roles: not a role: {role[:60]!r}; lowercase letters, digits, '.', '_' and '-'")
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, dict=True):

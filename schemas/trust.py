@@ -11,7 +11,7 @@ from typing import Self
 import msgspec
 
 from schemas.errors import Malformed, UsageError
-from schemas.ids import check_origin
+from schemas.ids import ROLE, check_origin
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._@-]{0,99}")
@@ -61,14 +61,24 @@ class Author(msgspec.Struct, frozen=True):
         """The author's name, as in `ledger keys author NAME`."""
         return self.vkey.partition("+")[0].rpartition("/")[2]
 
+    @property
+    def id(self) -> str:
+        """The key id in its vkey, 8 hex digits."""
+        return self.vkey.split("+", 2)[1]
+
 
 class Approver(msgspec.Struct, frozen=True):
-    """A person's SSH key that may approve from index `since` to before `until`."""
+    """A person's SSH key that may approve from index `since` to before `until`, in these roles."""
 
     name: str
     key: str
     since: int
     until: int | None = None
+    roles: tuple[str, ...] = ()
+
+    def holds(self, since: int, until: int) -> bool:
+        """Whether the key may approve at both indexes, and all between."""
+        return self.since <= since and (self.until is None or until < self.until)
 
 
 def _until(value: int | None) -> str:
@@ -131,7 +141,9 @@ class TrustNote(msgspec.Struct, frozen=True):
         """The text that the owner signs."""
         lines = [self.HEADER, self.origin, str(self.serial), f"log {self.log}"]
         lines += [f"author {a.since} {_until(a.until)} {a.vkey}" for a in self.authors]
-        lines += [f"approver {a.since} {_until(a.until)} {a.name} {a.key}" for a in self.approvers]
+        lines += [
+            f"approver {a.since} {_until(a.until)} {a.name} {','.join(a.roles) or '-'} {a.key}" for a in self.approvers
+        ]
         return "\n".join(lines) + "\n"
 
     @classmethod
@@ -151,10 +163,11 @@ class TrustNote(msgspec.Struct, frozen=True):
             if _AUTHOR.fullmatch(words[2].partition("+")[0].removeprefix(f"{origin}/")) is None:
                 raise Malformed("an author's name is malformed", hint="lowercase letters, digits, '.', '_' and '-'")
             authors.append(Author(words[2], _number(words[0]), _maybe(words[1])))
-        while words := lines.words("approver", 4):
-            if _NAME.fullmatch(words[2]) is None or not _is_approver_key(words[3]):
+        while words := lines.words("approver", 5):
+            if _NAME.fullmatch(words[2]) is None or not _is_approver_key(words[4]):
                 raise Malformed("an approver's name or key is malformed")
-            approvers.append(Approver(words[2], words[3], _number(words[0]), _maybe(words[1])))
+            roles = check_roles(() if words[3] == "-" else tuple(words[3].split(",")))
+            approvers.append(Approver(words[2], words[4], _number(words[0]), _maybe(words[1]), roles))
         lines.end()
         return cls(origin, serial, log[0], tuple(authors), tuple(approvers))
 
@@ -240,6 +253,17 @@ def check_recipient(text: str) -> str:
             f"not a recipient: {text[:60]!r}", hint="expected age1… or an ssh-ed25519 or ssh-rsa public key"
         )
     return text
+
+
+def check_roles(roles: tuple[str, ...]) -> tuple[str, ...]:
+    """The roles again, if they are such, in order.
+
+    Raises:
+        Malformed: one is none, or they are not in order, or one occurs twice.
+    """
+    if any(re.fullmatch(ROLE, role) is None for role in roles) or list(roles) != sorted(set(roles)):
+        raise Malformed("an approver's roles are malformed", hint="lowercase letters, digits, '.', '_' and '-'")
+    return roles
 
 
 def check_name(text: str) -> str:

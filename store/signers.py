@@ -5,6 +5,8 @@ Formats of keys as text: C2SP signed-note and golang.org/x/mod/sumdb/note.
 
 import base64
 import binascii
+import warnings
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from typing import Self
 
@@ -95,24 +97,34 @@ class Verifier:
         return f"Verifier({self.vkey})"
 
 
-class Signer:
-    """A private key and its name."""
+_PROBE = b"agent-ledger/key-check@v1\n"
+"""What a key on a token signs to show which it is; no text of ours begins so."""
 
-    __slots__ = ("_secret", "verifier")
+
+class Signer:
+    """A private key and its name: in this process's memory, or on a token that it never leaves."""
+
+    __slots__ = ("_sign", "verifier")
 
     def __init__(self, name: str, seed: bytes) -> None:
         if len(seed) != 32:
             raise KeyUnusable(f"the private key of {name[:80]} does not have 32 bytes")
-        public, self._secret = crypto_sign_seed_keypair(seed)
+        public, secret = crypto_sign_seed_keypair(seed)
         self.verifier = Verifier(name, public)
+        self._sign: Callable[[bytes], bytes] = lambda message: bytes(crypto_sign(message, secret)[:64])
 
     @classmethod
-    def load(cls, uri: str) -> Self:
+    def load(cls, uri: str, known: Iterable[Verifier] = ()) -> Self:
         """Reads a private key, `PRIVATE+KEY+<name>+<8 hex>+<base64>`, from where the URI points.
+
+        Args:
+            known: which keys it may be, for one on a token (`pkcs11:`): that bears no name of a log.
 
         Raises:
             KeyUnusable: it can't be read, or is no such key.
         """
+        if uri.startswith("pkcs11:"):
+            return cls._on_token(uri, list(known))
         text = secrets.load(uri)
         try:
             if not text.startswith(_PRIVATE):
@@ -130,6 +142,52 @@ class Signer:
             raise KeyUnusable(f"{uri}: a private key's id is not that of its key", hint="was the line copied whole?")
         return signer
 
+    @classmethod
+    def named(cls, uri: str, name: str) -> Self:
+        """The key at a URI under a name that it is to bear; one that is stored as text has its own, which must be that.
+
+        Raises:
+            KeyUnusable: it can't be used, or bears another name.
+        """
+        if not uri.startswith("pkcs11:"):
+            signer = cls.load(uri)
+            if signer.name != name:
+                raise KeyUnusable(f"{uri}: this key is named {signer.name}, not {name}", hint="make one of that name")
+            return signer
+        from store import hsm
+
+        key = hsm.open_key(uri)
+        if key.public is None:
+            raise KeyUnusable(
+                f"{key.where.shown}: the token does not show its public key", hint="store that beside it, same CKA_ID"
+            )
+        return cls._on_token(uri, [Verifier(name, key.public)])
+
+    @classmethod
+    def _on_token(cls, uri: str, known: list[Verifier]) -> Self:
+        from store import hsm
+
+        key = hsm.open_key(uri)
+        made = key.sign(_PROBE)
+        # The signature decides, whatever the token says of its public half.
+        found = next((one for one in known if one.verify(_PROBE, made)), None)
+        if found is None:
+            who = ", ".join(dict.fromkeys(one.name for one in known)) or "nobody"
+            raise KeyUnusable(f"{key.where.shown}: not the key of {who}", hint="`ledger keys` lists whose keys count")
+        if key.can_leave:
+            warnings.warn(f"{key.where.shown}: the token would hand this key out: make one that can't", stacklevel=3)
+        verifier = found
+
+        def sign(message: bytes) -> bytes:
+            made = key.sign(message)
+            if not verifier.verify(message, made):
+                raise KeyUnusable(f"{key.where.shown}: the token gave a signature that does not hold", hint="try again")
+            return made
+
+        signer = cls.__new__(cls)
+        signer.verifier, signer._sign = verifier, sign
+        return signer
+
     @property
     def name(self) -> str:
         """As on signature lines."""
@@ -142,8 +200,12 @@ class Signer:
         return f"{_PRIVATE}{name}+{id_text}+{base64.b64encode(_ED25519 + seed).decode()}"
 
     def sign(self, message: bytes) -> bytes:
-        """A signature of 64 bytes."""
-        return bytes(crypto_sign(message, self._secret)[:64])
+        """A signature of 64 bytes.
+
+        Raises:
+            KeyUnusable: the token that holds the key does not sign.
+        """
+        return self._sign(message)
 
     def __repr__(self) -> str:
         return f"Signer({self.verifier.vkey})"

@@ -8,6 +8,16 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
+def logs(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """What is logged holds no secret, whatever a test does."""
+    yield
+    if caplog.text:
+        from tests.support.scanned import secrets_in
+
+        assert not secrets_in(caplog.text), "a secret stands in a log"
+
+
+@pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "home"
     folder.mkdir()

@@ -360,7 +360,7 @@ def tell(actions: Sequence[tuple[str, int, int, int, int]], *, careful: bool) ->
                     continue
             elif b == 7:
                 attempt += c - 4 if c > 4 else 0
-            unused = calls.allowed[0] if calls.allowed and c == 8 else None
+            unused = next(iter(calls.allowed)) if calls.allowed and c == 8 else None
             members = {"attempt": attempt, "lane": lane, "task": task, "reserved": reserved, "cap": cap}
             if not careful and b == 8:
                 unused = c

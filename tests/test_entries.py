@@ -23,6 +23,9 @@ from schemas.entries import (
     KINDS,
     MAX_ENTRY,
     Approval,
+    ApprovalBreakGlass,
+    ApprovalConsumed,
+    ApprovalRequested,
     Artifact,
     Decided,
     Disclosure,
@@ -71,7 +74,7 @@ EVERY_KIND: list[Known] = [
     Prompt(1, TIME, RUN, 2, content=PLACE, digest=HEX, model="gpt-5.2-codex"),
     Response(1, TIME, RUN, 3, content=PLACE, digest=HEX, to=7),
     Artifact(1, TIME, RUN, 4, "build", "gfx", "task 7", True, content=PLACE, digest=HEX, detail=ELSEWHERE),
-    Approval(1, TIME, RUN, 5, request=PLACE, sha512=HEX128, signature="AAAA"),
+    Approval(1, TIME, RUN, 5, request=PLACE, sha512=HEX128, signature="AAAA", to=4, denied=True, detail=ELSEWHERE),
     Erasure(1, TIME, of=RUN, keys=[HEX[:32], HEX[32:]], detail=PLACE),
     Disclosure(1, TIME, content=PLACE),
     PolicyInForce(1, TIME, RUN, 6, content=PLACE, digest=HEX, policy="local", version=HEX),
@@ -90,7 +93,9 @@ EVERY_KIND: list[Known] = [
         request=ELSEWHERE,
     ),
     Routing(1, TIME, RUN, 8, asked="gpt-5.2-codex", model="gpt-5.3-codex", reason="alias"),
-    Redaction(1, TIME, RUN, 9, profile="homebrew", version=HEX, counts={"exact": 2, "pem": 1}),
+    Redaction(
+        1, TIME, RUN, 9, content=PLACE, digest=HEX, profile="homebrew", version=HEX, counts={"exact": 2, "pem": 1}
+    ),
     ModelRequest(
         1,
         TIME,
@@ -132,6 +137,27 @@ EVERY_KIND: list[Known] = [
     RunPaused(1, TIME, RUN, 14, detail=PLACE),
     RunResumed(1, TIME, RUN, 15, detail=PLACE),
     Value(1, TIME, RUN, 16, content=PLACE, digest=HEX, detail=ELSEWHERE),
+    ApprovalRequested(
+        1,
+        TIME,
+        RUN,
+        17,
+        "release",
+        content=PLACE,
+        digest=HEX,
+        action="model.request",
+        subject=HEX,
+        request=ELSEWHERE,
+        policies=[HEX],
+        quorum=["1", "2 of lead,security"],
+        requester="ci",
+        nonce=HEX[:32],
+        expires=TIME.replace(microsecond=0) + timedelta(hours=8),
+        model="gpt-5.3-codex",
+        reserved=12_345,
+    ),
+    ApprovalBreakGlass(1, TIME, RUN, 18, request=PLACE, sha512=HEX128, signature="AAAA", to=17, detail=ELSEWHERE),
+    ApprovalConsumed(1, TIME, RUN, 19, to=17, decision=15),
 ]
 FULL = EVERY_KIND[6]
 RAW = encode(FULL)
@@ -878,7 +904,7 @@ TRUST = TrustNote(
     3,
     LOG.verifier.vkey,
     (Author(CI.verifier.vkey, 0), Author(DEV.verifier.vkey, 5, 99)),
-    (Approver("alice", SSH, 0), Approver("bob@example.com", SK, 7, 8)),
+    (Approver("alice", SSH, 0), Approver("bob@example.com", SK, 7, 8, ("break-glass", "lead"))),
 )
 KEYS = KeysNote(ORIGIN, 2, 1, AGE, HEX, (AGE, SSH))
 
@@ -887,7 +913,7 @@ def test_statements_are_laid_out_as_the_book_says() -> None:
     assert TRUST.format() == (
         f"agent-ledger/trust@v1\n{ORIGIN}\n3\nlog {LOG.verifier.vkey}\n"
         f"author 0 - {CI.verifier.vkey}\nauthor 5 99 {DEV.verifier.vkey}\n"
-        f"approver 0 - alice {SSH}\napprover 7 8 bob@example.com {SK}\n"
+        f"approver 0 - alice - {SSH}\napprover 7 8 bob@example.com break-glass,lead {SK}\n"
     )
     assert KEYS.format() == (
         f"agent-ledger/keys@v1\n{ORIGIN}\n2\nroot 1 {AGE}\nproject {HEX}\nreader {AGE}\nreader {SSH}\n"
@@ -909,7 +935,7 @@ def altered(text: str, old: str, new: str) -> str:
 
 
 T, K = TRUST.format(), KEYS.format()
-AUTHOR_LINE, APPROVER_LINE = f"author 0 - {CI.verifier.vkey}\n", f"approver 0 - alice {SSH}\n"
+AUTHOR_LINE, APPROVER_LINE = f"author 0 - {CI.verifier.vkey}\n", f"approver 0 - alice - {SSH}\n"
 SHARED_DAMAGE: dict[str, Callable[[str], str]] = {
     "nothing": lambda t: "",
     "a newline": lambda t: "\n",
@@ -950,7 +976,10 @@ TRUST_DAMAGE = {
     "no until": altered(T, "author 0 - ", "author 0 "),
     "no vkey": altered(T, AUTHOR_LINE, "author 0 -\n"),
     "an author alone": altered(T, AUTHOR_LINE, "author\n"),
-    "an approver without a key": altered(T, APPROVER_LINE, "approver 0 - alice\n"),
+    "an approver without a key": altered(T, APPROVER_LINE, "approver 0 - alice -\n"),
+    "an approver without roles": altered(T, APPROVER_LINE, f"approver 0 - alice {SSH}\n"),
+    **{f"roles {r!r}": altered(T, "alice - ", f"alice {r} ")
+       for r in ("", "--", "a,", ",a", "b,a", "a,a", "-a", "A", "é", "a,-", "a b", "a/b", "a" * 51)},
     **{f"an approver named {n!r}": altered(T, "alice", n) for n in ("", "älice", "-alice", "a" * 101, "a/b", "a+b")},
 }  # fmt: skip
 KEYS_DAMAGE = {

@@ -1119,14 +1119,14 @@ def test_giving_up_while_an_answer_is_judged_is_recorded_too(open_gate: Gate, mo
     monkeypatch.setattr(steps, "LARGE", 1)
     monkeypatch.setattr(steps, "HANG_UP_S", 0.0)
     judged = threading.Event()
-    judge = steps.Call.judge
+    fault = steps.Call._fault
 
-    def slow(self: steps.Call) -> Any:
+    def slow(self: steps.Call) -> str:
         judged.set()
         time.sleep(0.5)
-        return judge(self)
+        return fault(self)
 
-    monkeypatch.setattr(steps.Call, "judge", slow)
+    monkeypatch.setattr(steps.Call, "_fault", slow)
     body = msgspec.json.encode({"model": "gpt-5.4-mini", "input": "x"})
     head = f"POST /v1/responses HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {open_gate.token}\r\n"
     host, port = open_gate.url.removeprefix("http://").removesuffix("/v1").split(":")
@@ -1285,7 +1285,7 @@ def test_an_envelope_is_answered_with_a_validated_result(open_gate: Gate) -> Non
         "model": "gpt-5.4-mini",
         "reasoning_effort": "high",
         "input_artifacts": [source.address],
-        "redaction_profile": "exact",
+        "redaction_profile": "strict",
         "task_scope": {"kind": "function", "target": "a.c::add"},
     }
     answered = open_gate.post({**envelope, "prompt": "Explain."}, path="/envelopes")

@@ -130,6 +130,10 @@ FIELDS = [
     "asked",
     "reason",
     "verdict",
+    "denied",
+    "subject",
+    "requester",
+    "nonce",
 ]
 NUMBERS = ["step", "to", "decision", "continues", "attempt", "http", "input", "cached", "output", "reasoning", "cost"]
 NUMBERS += ["reserved", "cap", "latency"]
@@ -144,12 +148,15 @@ def folded(log: Log) -> list[dict[str, Any]]:
         for index, raw in enumerate(parsed.leaves, parsed.size):
             if raw[:1] == b"{":
                 value = msgspec.json.decode(raw)
-                empty = {name: False if name == "imported" else 0 if name in NUMBERS else "" for name in FIELDS}
+                empty = {
+                    name: False if name in ("imported", "denied") else 0 if name in NUMBERS else "" for name in FIELDS
+                }
                 fixed = {
                     "index": index,
                     "pack": number,
                     "kind": value["kind"],
                     "time": datetime.fromisoformat(value["time"]),
+                    "expires": datetime.fromisoformat(value["expires"]) if "expires" in value else None,
                 }
                 found.append(fixed | {name: value.get(name, empty[name]) for name in FIELDS})
     return found

@@ -375,7 +375,7 @@ def test_armor_is_read(desk: Desk) -> None:
     made = desk.sign("alice")
     blob = unarmor(made)
     assert armored(blob) == made
-    for other in (made.replace(b"\n", b"\r\n"), b"\n\n" + made + b"\n", made.rstrip(b"\n")):
+    for other in (made + b"\n", made.rstrip(b"\n"), made.replace(b"\n", b"\n\n")):
         assert unarmor(other) == blob
     assert sshsig.verify(unarmor(made), digest(MESSAGE), [desk.public("alice")])
 
@@ -407,6 +407,90 @@ ARMOR = {
 def test_damaged_armor_rejected(text: bytes) -> None:
     with pytest.raises(Malformed):
         SshSignature.parse(unarmor(text))
+
+
+ARMORS: dict[str, Callable[[bytes], bytes]] = {
+    "as it is": lambda t: t,
+    "CRLF": lambda t: t.replace(b"\n", b"\r\n"),
+    "CR alone": lambda t: t.replace(b"\n", b"\r"),
+    "empty lines before": lambda t: b"\n\n" + t,
+    "a space before": lambda t: b" " + t,
+    "a mark of byte order before": lambda t: b"\xef\xbb\xbf" + t,
+    "empty lines within": lambda t: t.replace(b"\n", b"\n\n"),
+    "spaces and tabs within": lambda t: t[:40] + b" \t\v\f" + t[40:],
+    "no newline at the end": lambda t: t.rstrip(b"\n"),
+    "no line for the beginning": lambda t: t.replace(BEGIN + b"\n", BEGIN),
+    "no line for the end": lambda t: t.replace(b"\n" + END, END),
+    "one line": lambda t: t.replace(b"\n", b" "),
+    "text behind": lambda t: t + b"more\n",
+    "text behind, on the same line": lambda t: t.rstrip(b"\n") + b"more\n",
+    "text before": lambda t: b"more\n" + t,
+    "another signature behind": lambda t: t + t,
+    "six dashes": lambda t: b"-" + t,
+    "small letters": lambda t: t.replace(b"SSH SIGNATURE", b"ssh signature"),
+    "an armor of PGP": lambda t: t.replace(b"SSH", b"PGP"),
+    "a header line": lambda t: t.replace(b"\n", b"\nHash: SHA512\n", 1),
+    "a null within": lambda t: t[:60] + b"\0" + t[60:],
+    "a null behind": lambda t: t + b"\0",
+    "padding within": lambda t: t[:60] + b"=" + t[60:],
+    "padding more": lambda t: t.replace(b"\n" + END, b"=\n" + END),
+    "the other alphabet": lambda t: t.replace(b"\nU1NI", b"\n-_NI", 1),
+    "a letter less": lambda t: t[:60] + t[61:],
+    "no ASCII": lambda t: t[:60] + "é".encode() + t[60:],
+    "nothing": lambda t: b"",
+    "nothing within": lambda t: BEGIN + b"\n" + END + b"\n",
+}
+
+
+def accepts_armor(desk: Desk, armor: bytes) -> bool:
+    """What ssh-keygen says of a signature's file."""
+    (desk.path / "allowed").write_text(f"someone {desk.public('alice')}\n")
+    (desk.path / "armor").write_bytes(armor)
+    command = ["ssh-keygen", "-q", "-Y", "verify", "-f", str(desk.path / "allowed"), "-I", "someone", "-n", NAMESPACE]
+    done = subprocess.run([*command, "-s", str(desk.path / "armor")], input=MESSAGE, capture_output=True, check=False)
+    return done.returncode == 0
+
+
+@pytest.mark.parametrize("change", ARMORS.values(), ids=ARMORS)
+def test_armor_that_ssh_keygen_refuses_is_refused(change: Callable[[bytes], bytes], desk: Desk) -> None:
+    armor = change(desk.sign("alice"))
+    try:
+        ours = bool(verify(unarmor(armor), digest(MESSAGE), [desk.public("alice")]))
+    except Malformed:
+        ours = False
+    assert ours <= accepts_armor(desk, armor), "ours is the laxer of the two"
+
+
+def test_armor_whose_unused_bits_are_set_rejected(desk: Desk) -> None:
+    """The same bytes in another spelling: ssh-keygen's decoder refuses it too."""
+    for name in ("alice", "mallory", "rsa"):
+        made = desk.sign(name)
+        encoded = b"".join(made.split(b"\n")[1:-2]).decode()
+        for other in respelled(encoded)[: bool(encoded.endswith("="))]:
+            armor = BEGIN + b"\n" + other.encode() + b"\n" + END + b"\n"
+            with pytest.raises(Malformed):
+                unarmor(armor)
+            assert not accepts_armor(desk, armor)
+
+
+# Keys of small order: a signature that holds for many messages.
+
+SMALL_ORDER = [bytes(32), b"\x01" + bytes(31),
+    bytes.fromhex("ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
+    bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"),
+    bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a")]  # fmt: skip
+
+
+@pytest.mark.parametrize("point", SMALL_ORDER, ids=lambda p: p.hex()[:8])
+def test_a_key_of_small_order_signs_nothing(point: bytes) -> None:
+    """Also where the owner was talked into naming it: R of small order and S zero would hold for messages at will."""
+    key = string(b"ssh-ed25519") + string(point)
+    public = f"ssh-ed25519 {base64.b64encode(key).decode()}"
+    for other in SMALL_ORDER:
+        signature = string(b"ssh-ed25519") + string(other + bytes(32))
+        blob = wire(SshSignature(key, NAMESPACE, "sha512", signature))
+        for number in range(8):
+            rejected(blob, [public], b"message %d" % number)
 
 
 def test_a_document_is_parted_from_its_signature(desk: Desk) -> None:

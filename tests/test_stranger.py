@@ -73,7 +73,8 @@ def judge_entry(v: Vector, folder: Path) -> Vector:
     kind, run = entry["kind"], entry.get("run")
     found.runs = {run: run_of(entry)} if run and kind != "run.started" else {}
     found.runs |= {entry["of"]: V.Run()} if kind == "erasure" and entry["of"] != run else {}
-    if kind == "approval":
+    if kind in ("approval", "approval.breakglass", "approval.consumed"):
+        # Who signed, and what for, needs a log: tests/test_approvals.py has it look at whole ones.
         V.need(run and entry.get("step"), "of no run")
     else:
         # Whether an erasure lists keys of its run is a rule of step 11.

@@ -78,7 +78,7 @@ class _Audit:
         self.progress = progress
         self.report = Report("ledger", self.origin)
         self.state = State(self.owner)
-        self.state.history = History(ended={})
+        self.state.history = History(ended={}, origin=self.origin)
         self.pin: State | None = None
         self.published: Checkpoint | None = None
         self.packs = 0
@@ -102,6 +102,7 @@ class _Audit:
         self.backward: list[int] = []
         self.closed = contents.why_not(self.folder, self.origin, identity)
         self.opened = contents.Result()
+        self.glass: list[int] = []
 
     def run(self) -> Report:
         """The steps, in order."""
@@ -225,6 +226,8 @@ class _Audit:
         if result.keys_serial >= 0 and (not state.keys or result.keys_serial != state.keys.note.serial):
             state.keys = read_keys(result.keys, self.owner, self.origin, result.keys_serial)
         self._fold(result)
+        if state.trust is not None:
+            state.history.approvers = state.trust.note.approvers
         if result.failed is not None:
             step, what, hint = result.failed
             raise NotSound(what, step=step, hint=hint)
@@ -246,6 +249,7 @@ class _Audit:
         if not result.unruly and not history.conflicts(result.history):
             history.join(result.history)
             return
+        history.told = result.told
         for number in range(self.state.packs, self.state.packs + len(result.sizes)):
             found = pack.parse(self.folder.get(pack.name(number)))
             for index, raw in enumerate(found.leaves, found.size):
@@ -270,6 +274,7 @@ class _Audit:
         for level, node in result.nodes:
             self.nodes.setdefault(level // 8, []).append(node)
         self.authors |= result.authors
+        self.glass += result.glass
         self.opened.findings += result.opened.findings
         self.opened.closed += result.opened.closed
         self.opened.elsewhere |= result.opened.elsewhere
@@ -470,9 +475,12 @@ class _Audit:
             report.remarks.append(f"{_count(calls, 'model request')} without a response; {held:,.2f} USD stay reserved")
         if erased:
             report.remarks.insert(0, f"{_count(erased, 'run')} erased")
+        if self.glass:
+            named = ", ".join(f"{index:,}" for index in self.glass[:5]) + (", …" if len(self.glass) > 5 else "")
+            report.remarks.insert(0, f"the glass was broken, without a quorum: entry {named}")
         for author, _, until in self.state.trusted().authors:
-            if until is not None and self.authors.get(author.name, -1) >= until:
-                last = self.authors[author.name]
+            if until is not None and self.authors.get(author.vkey, -1) >= until:
+                last = self.authors[author.vkey]
                 report.remarks.append(f"batches {until:,} to {last:,} of {author.name} are disowned by the owner")
         for kind, count in sorted(self.uninterpreted.items()):
             entries = "1 entry" if count == 1 else f"{count:,} entries"

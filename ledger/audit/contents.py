@@ -17,6 +17,8 @@ from ledger.audit.report import Finding
 from ledger.state import Recorded, read
 from schemas.entries import (
     Approval,
+    ApprovalBreakGlass,
+    ApprovalRequested,
     Content,
     Decided,
     Disclosure,
@@ -239,15 +241,10 @@ class Opener:
 
     def _check(self, inside: dict[bytes, bytes], entry: Known | Uninterpreted) -> None:
         if isinstance(entry, Content):
-            data = inside.get(bytes.fromhex(entry.content[11:]))
-            if data is not None and data[:4] == MAGIC:
-                key = self.keyring.open(data[4:HEADER])
-                if key.digest(unseal(key, data)) != entry.digest:
-                    raise NotSound(f"{entry.content} does not have the digest that its entry states", step=10)
-            elif self.blobs is None:
-                raise _Elsewhere
-            else:
-                self.blobs.check(entry.content, entry.digest)
+            self._digest(inside, entry.content, entry.digest)
+            if isinstance(entry, ApprovalRequested):
+                # What people were shown is what they have approved.
+                self._digest(inside, entry.request, entry.subject)
             for text in _sealed_beside(entry):
                 for _ in self._pieces(inside, text):
                     pass
@@ -261,12 +258,24 @@ class Opener:
             self._commitment(project_id(note.root), note.project)
             if self.keyring.recipients().get(note.root, note.recipient) != note.recipient:
                 raise NotSound(f"{root_name(note.root)} holds another root than the owner stated", step=10)
-        elif isinstance(entry, Approval):
+        elif isinstance(entry, Approval | ApprovalBreakGlass):
             hasher = sha512()
             for piece in self._pieces(inside, entry.request):
                 hasher.update(piece)
             if hasher.hexdigest() != entry.sha512:
                 raise NotSound("an approval's sha512 is not that of the request", step=10)
+
+    def _digest(self, inside: dict[bytes, bytes], text: str, digest: str) -> None:
+        """Opens a content and compares its digest."""
+        data = inside.get(bytes.fromhex(text[11:]))
+        if data is not None and data[:4] == MAGIC:
+            key = self.keyring.open(data[4:HEADER])
+            if key.digest(unseal(key, data)) != digest:
+                raise NotSound(f"{text} does not have the digest that its entry states", step=10)
+        elif self.blobs is None:
+            raise _Elsewhere
+        else:
+            self.blobs.check(text, digest)
 
     def _check_detail(self, inside: dict[bytes, bytes], entry: Known | Uninterpreted) -> None:
         text = getattr(entry, "detail", "")

@@ -17,7 +17,8 @@ from ledger.merkle import Frontier
 from ledger.state import Proven, State
 from ledger.trust import Trust, read_keys, read_trust
 from policies.history import History, Part
-from schemas.entries import Uninterpreted, references
+from policies.requests import Told
+from schemas.entries import ApprovalBreakGlass, Uninterpreted, references
 from schemas.errors import Malformed, Missing, NotSound
 from schemas.ids import address
 from store import lists, pack
@@ -71,9 +72,11 @@ class Result(msgspec.Struct):
         keys_used: data key ids, hex, with the tree size before the last pack that uses each.
         absent: cids of blobs outside that are not there.
         nodes: hashes of complete subtrees by level, as in `Proven`.
-        authors: last signature leaf of each author.
+        authors: last signature leaf of each author's key, by vkey.
         first, last: times of entries that have one; first_index: whose the first is.
+        told: what the fold of its entries must be told.
         unruly: whether its entries break the run rules among themselves.
+        glass: entries by which somebody let go alone what a quorum was asked for.
         opened: what opening contents showed (step 10).
     """
 
@@ -110,7 +113,9 @@ class Result(msgspec.Struct):
     last: datetime | None = None
     backward: list[int] = []
     history: Part = msgspec.field(default_factory=Part)
+    told: Told = msgspec.field(default_factory=Told.nothing)
     unruly: bool = False
+    glass: list[int] = []
     opened: contents.Result = msgspec.field(default_factory=contents.Result)
     bytes_read: int = 0
 
@@ -137,9 +142,9 @@ class _Span:
         self.referred: set[bytes] = set()
         self.present: set[bytes] = set()
         self.seen_checkpoint = b""
-        self.history = History.of_stretch()
-        self.result.history = self.history.part or Part()
         self.state = State(Verifier.parse(task.owner))
+        self.history = History.of_stretch(self.state.origin)
+        self.result.history = self.history.part or Part()
         self.opener = contents.opener(task.path, self.state.origin, task.identity) if task.identity else None
 
     def run(self) -> Result:
@@ -191,6 +196,7 @@ class _Span:
         state.frontier = Frontier(found.size, found.frontier)
         if task.trust:
             state.trust = read_trust(task.trust, state.owner, state.origin, task.trust_serial)
+            self.history.approvers = state.trust.note.approvers
         if task.keys:
             state.keys = read_keys(task.keys, state.owner, state.origin, task.keys_serial)
         result.before, result.frontier_before, result.previous = found.size, found.frontier, found.previous
@@ -203,6 +209,11 @@ class _Span:
         self.hashes += proven.hashes
         result.nodes += proven.nodes
         result.entries += len(proven.entries)
+        self.history.told = proven.told
+        if proven.told.signers or proven.told.approvers:
+            result.told.signers.update(proven.told.signers)
+            result.told.approvers.update(proven.told.approvers)
+            result.glass += [r.index for r in proven.entries if isinstance(r.entry, ApprovalBreakGlass)]
         add, first, last = self.history.add, result.first, result.last
         named: list[bytes] = []
         for recorded in proven.entries:
@@ -224,7 +235,7 @@ class _Span:
         result.first, result.last = first, last
         self.referred.update(named)
         for signed in proven.batches:
-            result.authors[signed.author] = signed.index
+            result.authors[signed.vkey] = signed.index
         if self.state.trust is not trust:
             result.statements += 1
         self._watch(proven)

@@ -42,7 +42,7 @@ def command(
     """Append FILE, or standard input, to a run; print its index and address once it is durable.
 
     An approval is a request with the signature of `ssh-keygen -Y sign -n ledger-approval@v1` beside it
-    (FILE.sig), or both in one file.
+    (FILE.sig), or both in one file. What `ledger approve ID --out FILE` wrote names its run itself.
 
     \b
     examples:
@@ -50,8 +50,10 @@ def command(
       ./build | ledger append artifact - --name build.log
       ledger append approval release.txt
     """
+    from ledger import drafts
     from ledger.cli import names
     from ledger.drafts import Item
+    from policies import statement
 
     for option, given, kinds in (
         ("--model", model, ("prompt",)),
@@ -67,6 +69,10 @@ def command(
     if not name and isinstance(content, Path) and kind == "artifact":
         # A file's name may be any bytes; ours are text.
         name = content.name.encode("utf-8", "backslashreplace").decode()
+    if kind == "approval" and run is None:
+        # A statement says itself which run it is about.
+        signed = statement.names(drafts.signed(content)[0])
+        run = signed.run if signed is not None else None
     with names.open_log(where) as log:
         id = names.open_run(log, run)
         opened = log.resume(id, stage=stage, lane=lane, task=task)

@@ -18,8 +18,9 @@ _SWITCH_S = 0.001
 @click.option(
     "--policy", "policies", multiple=True, metavar="P", help="A policy's file, or a shipped one [default: local]."
 )
-@click.option("--key", metavar="URI", help="The real API key [default: env:OPENAI_API_KEY].")
-@click.option("--secret", "values", multiple=True, metavar="URI", help="A value that must never leave.")
+@voice.key_option
+@voice.secrets_option
+@click.option("--redaction", "profiles", multiple=True, metavar="FILE", help="A redaction profile that policies name.")
 @click.option("--certificate", default="", metavar="FILE", help="For TLS; needed when not on loopback.")
 @click.option("--private", default="", metavar="FILE", help="Its private key.")
 @voice.ledger_option
@@ -27,8 +28,9 @@ def command(
     listen: str,
     upstream: str | None,
     policies: tuple[str, ...],
-    key: str | None,
+    key: str,
     values: tuple[str, ...],
+    profiles: tuple[str, ...],
     certificate: str,
     private: str,
     where: str | None,
@@ -49,11 +51,12 @@ def command(
     from ledger.index.reader import Log
 
     settings = server.Settings(
-        upstream or server.UPSTREAM, key or server.KEY, policies or ("local",), values, certificate, private
+        upstream or server.UPSTREAM, key, policies or ("local",), values, certificate, private, profiles
     )
     server.check_transport(listen, settings)
-    server.check(settings)
     with Log.open(where) as log:
+        settings = server.registered(settings, log.origin)
+        server.check(settings, log.origin)
         listener = server.listen(listen)
         made = server.Server(log, settings, listener)
         for number in (signal.SIGINT, signal.SIGTERM):

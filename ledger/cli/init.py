@@ -13,14 +13,18 @@ from ledger.cli import voice
 @click.command("init")
 @click.argument("path", required=False)
 @click.option("--origin", metavar="NAME", help="The log's unique name, e.g. acme.example/recompile.")
+@click.option("--owner", default="", metavar="URI", callback=voice.check_uris, help="A key of yours, such as pkcs11:…")
+@click.option("--log-key", default="", metavar="URI", callback=voice.check_uris, help="Likewise, for checkpoints.")
+@click.option("--author", default="", metavar="URI", callback=voice.check_uris, help="Likewise, for what is appended.")
 @voice.json_option
-def command(path: str | None, origin: str | None, as_json: bool) -> None:
+def command(path: str | None, origin: str | None, owner: str, log_key: str, author: str, as_json: bool) -> None:
     """Make a ledger at PATH (default LEDGER, else .ledger), its keys, and the line for its auditors.
 
     \b
     examples:
       ledger init
       ledger init /srv/ledgers/recompile --origin acme.example/recompile
+      ledger init --owner 'pkcs11:token=hsm;object=owner?pin-source=file:/run/pin'
     """
     from ledger import homes
     from ledger.create import create
@@ -28,7 +32,7 @@ def command(path: str | None, origin: str | None, as_json: bool) -> None:
 
     named = path if path is not None else os.environ.get("LEDGER") or FOLDER
     open_before = os.path.isdir(named) and os.stat(named).st_mode & 0o077
-    trust = create(named, origin=origin)
+    trust = create(named, origin=origin, owner=owner, log=log_key, author=author)
     home = homes.keys(trust.origin)
     if as_json:
         voice.out_json({"path": voice.plain(named), "origin": trust.origin, "keys": str(home), "trust": trust.owner})

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from ledger.cli import voice
+from ledger.cli import registered, voice
 
 if TYPE_CHECKING:
     from ledger.log import Log
@@ -25,7 +25,8 @@ def command(context: click.Context, where: str | None, as_json: bool) -> None:
       ledger keys grant age1qyqszqgp…             let somebody read
       ledger keys author ci add                   a key for CI, which can write and not read
       ledger keys author ci end                   end it, or --at INDEX from where it was stolen
-      ledger keys approver ada add id_ed25519.pub
+      ledger keys approver ada add id_ed25519.pub --role release
+      ledger keys add db env:DB_PASSWORD          a value that must never leave
     """
     context.obj = where
     if context.invoked_subcommand is None:
@@ -50,7 +51,9 @@ def _describe(log: "Log") -> dict[str, Any]:
         "approvers": msgspec.to_builtins(trust.approvers),
         "root": keys.root,
         "readers": list(keys.readers),
-        "private": sorted(str(p) for p in homes.keys(log.origin).glob("*") if p.is_file() and p.name != "trust"),
+        "private": sorted(
+            str(p) for p in homes.keys(log.origin).glob("*") if p.is_file() and p.name not in ("trust", "secrets.json")
+        ),
     }
 
 
@@ -60,11 +63,16 @@ def _show(found: dict[str, Any], as_json: bool) -> None:
         return
     rows = [["owner", "", found["owner"]], ["log", "", found["log"]]]
     rows += [["author", _validity(a), a["vkey"]] for a in found["authors"]]
-    rows += [["approver", _validity(a), f"{a['name']}  {a['key']}"] for a in found["approvers"]]
+    rows += [["approver", _validity(a), _approver(a)] for a in found["approvers"]]
     rows += [["reader", "", reader] for reader in found["readers"]]
     rows += [["private", "", path.replace(str(Path.home()), "~", 1)] for path in found["private"]]
     # Keys are there to be copied.
     voice.table([[click.style(name, fg="cyan"), voice.dim(valid), rest] for name, valid, rest in rows], whole=True)
+
+
+def _approver(item: dict[str, Any]) -> str:
+    roles = f"  ({', '.join(item['roles'])})" if item["roles"] else ""
+    return f"{item['name']}{roles}  {item['key']}"
 
 
 def _validity(item: dict[str, Any]) -> str:
@@ -80,6 +88,10 @@ def _key_of(text: str) -> str:
         # Nothing of it is repeated: it may be the private key.
         raise click.UsageError(f"{voice.plain(text)} holds no public key")
     return found
+
+
+for _sub in (registered.add, registered.list_, registered.check, registered.remove):
+    command.add_command(_sub)
 
 
 @command.command("grant")
@@ -123,7 +135,7 @@ def revoke(around: str | None, recipient: str, where: str | None, as_json: bool)
 @command.command("author")
 @click.argument("name")
 @click.argument("what", type=click.Choice(["add", "end"]))
-@click.argument("vkey", default="")
+@click.argument("key", default="", metavar="[VKEY|URI|KEYID]")
 @click.option("--at", type=int, metavar="INDEX", help="With end: index from which it no longer counts [default: now].")
 @voice.ledger_option
 @voice.json_option
@@ -132,22 +144,23 @@ def author(
     around: str | None,
     name: str,
     what: Literal["add", "end"],
-    vkey: str,
+    key: str,
     at: int | None,
     where: str | None,
     as_json: bool,
 ) -> None:
-    """Add an author's key (made here, or its VKEY), or end it."""
+    """Add an author's key (made here, its VKEY, or the URI of the private key), or end it.
+
+    An author may have several keys: add the new one, let writers change over, then end the old one by its KEYID.
+    """
     from ledger import govern
     from ledger.log import Log
 
     if what == "add" and at is not None:
         raise click.UsageError("--at goes with end")
-    if what == "end" and vkey:
-        raise click.UsageError("a VKEY goes with add; end takes the author's name alone")
     with Log.open(where or around) as log:
         if what == "add":
-            added, path = govern.add_author(log, name, vkey)
+            added, path = govern.add_author(log, name, key)
             if as_json:
                 voice.out_json(
                     {"name": name, "vkey": added.vkey, "since": added.since, "key": str(path) if path else None}
@@ -156,8 +169,11 @@ def author(
             voice.out(added.vkey)
             if path is not None:
                 voice.say(f"private key  {path}   hand it over as a secret: LEDGER_SIGNER=env:NAME or file:PATH")
+            older = [a for a in log.chain.state.trusted().note.authors if a.name == name and a.until is None]
+            for old in older[:-1]:
+                voice.say(f"still good   {old.id} from {old.since:,}   then: ledger keys author {name} end {old.id}")
         else:
-            ended = govern.end_author(log, name, at)
+            ended = govern.end_author(log, name, at, key)
             if as_json:
                 voice.out_json({"name": name, "vkey": ended.vkey, "until": ended.until})
                 return
@@ -168,22 +184,29 @@ def author(
 @click.argument("name")
 @click.argument("what", type=click.Choice(["add", "end"]))
 @click.argument("key", default="", metavar="[PUBLIC-KEY|FILE]")
+@click.option("--role", "roles", multiple=True, help="In which the key may approve; break-glass: alone.")
 @voice.ledger_option
 @voice.json_option
 @click.pass_obj
 def approver(
-    around: str | None, name: str, what: Literal["add", "end"], key: str, where: str | None, as_json: bool
+    around: str | None,
+    name: str,
+    what: Literal["add", "end"],
+    key: str,
+    roles: tuple[str, ...],
+    where: str | None,
+    as_json: bool,
 ) -> None:
     """Let a person's SSH key approve, or end all keys of that person."""
     from ledger import govern
     from ledger.log import Log
 
-    if what == "end" and key:
+    if what == "end" and (key or roles):
         raise click.UsageError("a key goes with add; end takes the person's name alone, and ends all keys")
     key = _key_of(key)
     with Log.open(where or around) as log:
         if what == "add":
-            added = govern.add_approver(log, name, key)
+            added = govern.add_approver(log, name, key, roles)
             if as_json:
                 voice.out_json(added)
             else:

@@ -139,17 +139,33 @@ def _about(line: dict[str, Any]) -> str:
     cost = line.get("cost")
     if type(cost) is int and 0 <= cost < 2**53:
         said["cost"] = f"${cost / 1_000_000:,.4f}"
+    if line.get("denied") is True:
+        said["denied"] = "no"
     if "to" in said:
         said["to"] = f"{'answers' if kind in ('response', 'model.response') else 'of'} {said['to']}"
     return "  ".join(said[name] for name in _TELLING if name in said)
 
 
-_TELLING = ("name", "policy", "model", "effect", "rule", "status", "verdict", "cost", "reason", "approver", "to")
+_TELLING = (
+    "name",
+    "policy",
+    "model",
+    "effect",
+    "rule",
+    "status",
+    "verdict",
+    "cost",
+    "denied",
+    "reason",
+    "approver",
+    "to",
+)
 
 
 def _kind(kind: str) -> str:
     colours = {"prompt": "blue", "response": "cyan", "artifact": "green", "approval": "magenta", "violation": "red"}
-    colours |= {"model.request": "blue", "model.response": "cyan"}
+    colours |= {"model.request": "blue", "model.response": "cyan", "approval.breakglass": "red"}
+    colours |= dict.fromkeys(("approval.requested", "approval.consumed"), "magenta")
     return click.style(kind, fg=colours.get(kind))
 
 

@@ -27,7 +27,10 @@ VERBS = {
     "receipt": ("prove", "write an offline proof of one entry"),
     "disclose": ("prove", "hand out one content, with its proof"),
     "policy": ("govern", "check policies, and show those that come with it"),
+    "redact": ("govern", "show what redaction would mask in a text"),
     "schema": ("govern", "register JSON Schemas that answers must meet"),
+    "approve": ("govern", "list what waits for people; say yes to one"),
+    "deny": ("govern", "say no to what waits"),
     "keys": ("govern", "show keys and readers; change them"),
     "budget": ("govern", "show what a run has spent; free what is stuck"),
     "pause": ("govern", "let no model request of a run pass"),
@@ -37,9 +40,10 @@ VERBS = {
 }
 GROUPS = ("record", "look", "prove", "govern")
 ENVIRONMENT = {
-    "LEDGER": "the ledger [default: .ledger here or above]",
+    "LEDGER": "the ledger, or a gateway's URL [default: .ledger here or above]",
+    "LEDGER_TOKEN": "for a gateway's URL [default: OPENAI_API_KEY]",
     "LEDGER_RUN": "the run",
-    "LEDGER_SIGNER": "author's key, file:PATH or env:NAME [default: yours]",
+    "LEDGER_SIGNER": "author's key: file:PATH, env:NAME, … [default: yours]",
     "LEDGER_IDENTITY": "what opens contents, likewise",
     "LEDGER_TRUST": "the owner's line [default: what this machine trusts]",
     "NO_COLOR": "no colour",
@@ -78,6 +82,10 @@ class Verbs(click.Group):
             raise error
         return super().resolve_command(ctx, args)
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The groups of verbs; what every program's options are needs no lines of its own."""
+        self.format_commands(ctx, formatter)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The verbs in their groups."""
         for group in GROUPS:
@@ -95,6 +103,7 @@ class Verbs(click.Group):
 @click.command(
     cls=Verbs,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    options_metavar="[-h] [--version]",
 )
 @click.version_option(package_name="agent-ledger", prog_name="ledger", message="%(prog)s %(version)s (agent-ledger)")
 def commands() -> None:
@@ -112,10 +121,10 @@ def run(args: list[str]) -> int:
     Returns:
         Its exit status.
     """
-    from ledger.cli import voice
-    from schemas.errors import LedgerError, NotSound
+    from ledger.cli import harden, voice
+    from schemas.errors import LedgerError, NotSound, untold
 
-    os.umask(0o077)
+    harden.files()
     warnings.showwarning = lambda message, *place: voice.warn(str(message))
     # `verify` says 1 of what is not sound, and of nothing else.
     failed = 3 if args[:1] == ["verify"] else 1
@@ -136,7 +145,7 @@ def run(args: list[str]) -> int:
         hint = getattr(error, "hint", "")
         if isinstance(error, click.UsageError) and error.ctx is not None and not hint:
             hint = f"`{error.ctx.command_path} --help` shows how"
-        text = " ".join(error.format_message().split()).rstrip(".")
+        text = untold(" ".join(error.format_message().split()).rstrip("."))
         voice.fail(text[:1].lower() + text[1:], hint)
         return 2
     except (KeyboardInterrupt, click.Abort) as error:
@@ -170,8 +179,11 @@ def _invoke(args: list[str]) -> int:
         from click.shell_completion import shell_complete
 
         return shell_complete(commands, {}, "ledger", "_LEDGER_COMPLETE", instruction)
+    from ledger.cli import harden
+
     try:
         with commands.make_context("ledger", list(args)) as context:
+            harden.memory()
             result = commands.invoke(context)
     except click.exceptions.Exit as error:
         return error.exit_code

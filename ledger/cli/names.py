@@ -8,7 +8,7 @@ from ledger import remote
 from ledger.index.reader import Log
 from ledger.runs import RunInfo, age, choose, no_run_that_old
 from ledger.state import Recorded, read
-from schemas.entries import Approval, RunStarted
+from schemas.entries import Approval, ApprovalBreakGlass, RunStarted
 from schemas.errors import NotFound, RunClosed, UsageError
 from schemas.ids import is_run_id
 from store import pack
@@ -108,7 +108,7 @@ def content(log: Log, text: str) -> str:
     if text.startswith("artifact://"):
         return text
     found = entry(log, text).entry
-    address = found.request if isinstance(found, Approval) else getattr(found, "content", "")
+    address = found.request if isinstance(found, Approval | ApprovalBreakGlass) else getattr(found, "content", "")
     if not address:
         raise NotFound(f"{text} has no content", hint=f"ledger show {text}")
     return str(address)

@@ -2,10 +2,14 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ledger.cli import voice
+
+if TYPE_CHECKING:
+    from policies.redaction.known import Known
 
 
 @click.group("policy")
@@ -23,18 +27,40 @@ def command() -> None:
 
 @command.command("check")
 @click.argument("file", metavar="FILE|-")
+@click.option("--redaction", "profiles", multiple=True, metavar="FILE", help="A redaction profile that it names.")
+@click.option(
+    "--secret",
+    "values",
+    multiple=True,
+    metavar="URI",
+    callback=voice.check_uris,
+    help="A secret that you have: would a rule find it?",
+)
 @voice.json_option
-def check(file: str, as_json: bool) -> int:
+def check(file: str, profiles: tuple[str, ...], values: tuple[str, ...], as_json: bool) -> int:
     """Say what is wrong with a policy, in TOML or JSON, and what its author may not have meant.
 
     Exit status 0: nothing; 1: valid, with remarks; 2: not a policy.
+
+    \b
+    example:
+      ledger policy check nightly.toml --secret env:DB_PASSWORD
     """
-    from policies.advice import advise
+    from policies.advice import Advice, advise
+    from policies.redaction.coverage import uncovered
+    from schemas.errors import Malformed
     from schemas.policy import read_policy
+    from store import secrets
 
     text = voice.standard_input() if file == "-" else Path(file).read_bytes()
     policy = read_policy(text, voice.plain(file) if file != "-" else "standard input")
     found = advise(policy, datetime.now(UTC))
+    try:
+        scanner = _redaction(policy.redaction_profile or "", profiles).scanner()
+        pairs = [(uri, secrets.load(uri)) for uri in values]
+        found += [Advice("redaction_profile", what) for _, what in uncovered(scanner, pairs)]
+    except Malformed as error:
+        found.append(Advice("redaction_profile", f"{error.what}: every call is denied"))
     if as_json:
         remarks = [{"field": field, "what": what} for field, what in found]
         voice.out_json({"policy_id": policy.policy_id, "version": policy.version, "remarks": remarks})
@@ -43,6 +69,14 @@ def check(file: str, as_json: bool) -> int:
             voice.warn(voice.plain(f"{field}: {what}"))
         voice.out(f"{voice.plain(policy.policy_id)}  {policy.version}")
     return 1 if found else 0
+
+
+def _redaction(name: str, profiles: tuple[str, ...]) -> "Known":
+    """The profile that a policy names, as a gateway finds it."""
+    from policies.redaction import known
+
+    own = {one.profile.profile_id: one for one in map(known.load, profiles)}
+    return known.find(name or known.UNNAMED, own)
 
 
 @command.command("list")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def command(sql: str, as_csv: bool, where: str | None, as_json: bool) -> None:
     """Ask the index by SQL (DuckDB). Reads only; contents stay sealed.
 
-    Views: entries, runs, calls, blobs, decisions, violations, costs, retries, approvals.
+    Views: entries, runs, calls, blobs, decisions, violations, costs, retries, approvals, requests.
 
     \b
     examples:

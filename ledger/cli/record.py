@@ -10,8 +10,9 @@ from ledger.cli import voice
     "--policy", "policies", multiple=True, metavar="P", help="A policy's file, or a shipped one [default: local]."
 )
 @click.option("--upstream", metavar="URL", help="Where requests go [default: https://api.openai.com/v1].")
-@click.option("--key", metavar="URI", help="The real API key [default: env:OPENAI_API_KEY].")
-@click.option("--secret", "values", multiple=True, metavar="URI", help="A value that must never leave.")
+@voice.key_option
+@voice.secrets_option
+@click.option("--redaction", "profiles", multiple=True, metavar="FILE", help="A redaction profile that policies name.")
 @click.option("--name", default="", help="The run's name, for people [default: the command's]; sealed.")
 @click.option("--stage", default="", help="Where in the pipeline.")
 @click.option("--lane", default="", help="Its lane.")
@@ -21,8 +22,9 @@ from ledger.cli import voice
 def command(
     policies: tuple[str, ...],
     upstream: str | None,
-    key: str | None,
+    key: str,
     values: tuple[str, ...],
+    profiles: tuple[str, ...],
     name: str,
     stage: str,
     lane: str,
@@ -40,22 +42,27 @@ def command(
       ledger record -- python agent.py "fix the tests"
       ledger record --policy nightly.toml --stage lift -- codex exec "lift sub_8210"
     """
+    import os
     from pathlib import Path
 
-    from ledger.gateway import recording, server
+    from ledger.gateway import environment, recording, server
     from ledger.index.reader import Log
     from schemas.errors import LedgerError
 
-    settings = server.Settings(upstream or server.UPSTREAM, key or server.KEY, policies or ("local",), values)
+    settings = server.Settings(upstream or server.UPSTREAM, key, policies or ("local",), values, profiles=profiles)
     try:
-        server.check(settings)
         with Log.open(where) as log, recording.signals() as child:
+            settings = server.registered(settings, log.origin)
+            server.check(settings, log.origin)
+            handed = environment.handed_on(dict(os.environ), settings, log.origin)
             run = log.run(name or Path(command_line[0]).name, stage=stage, lane=lane, task=task)
             shown = ", ".join(settings.policies)
             voice.say(
                 f"recording {voice.short(run.id)}   policy {shown}   sandbox none (advisory)   key {settings.key}"
             )
-            done = recording.record(log, run, child, list(command_line), settings, (stage, lane, task))
+            voice.say(f"environment {handed.said()}")
+            place = stage, lane, task
+            done = recording.record(log, run, child, list(command_line), settings, place, handed.variables)
             found = log.query(_SUMMARY.format(run=run.id)).to_pylist()[0]
     except LedgerError as error:
         voice.fail(error.what, error.hint)

@@ -9,7 +9,7 @@ from ledger.cli import voice
 if TYPE_CHECKING:
     from ledger.index.reader import Log
     from ledger.state import Recorded
-    from schemas.entries import Approval
+    from schemas.entries import Approval, ApprovalBreakGlass
 
 _PREVIEW = 2000
 
@@ -52,7 +52,7 @@ def summary(log: "Log", recorded: "Recorded") -> dict[str, Any]:
     """An entry as a flat dictionary, its sealed part opened where this identity can, an approver named."""
     import msgspec
 
-    from schemas.entries import Approval, Uninterpreted
+    from schemas.entries import Approval, ApprovalBreakGlass, Uninterpreted
 
     entry = recorded.entry
     if isinstance(entry, Uninterpreted):
@@ -61,11 +61,13 @@ def summary(log: "Log", recorded: "Recorded") -> dict[str, Any]:
     value: dict[str, Any] = {"index": recorded.index, **msgspec.json.decode(recorded.raw)}
     detail = log.detail(str(value.pop("detail", "")))
     opened: dict[str, Any] = msgspec.to_builtins(detail)
-    approver = {"approver": _approver(log, recorded.index, entry)} if isinstance(entry, Approval) else {}
+    approver = (
+        {"approver": _approver(log, recorded.index, entry)} if isinstance(entry, Approval | ApprovalBreakGlass) else {}
+    )
     return value | opened | approver
 
 
-def _approver(log: "Log", index: int, approval: "Approval") -> str:
+def _approver(log: "Log", index: int, approval: "Approval | ApprovalBreakGlass") -> str:
     """Who signed, by the owner's newest statement: it keeps from and until which index each key holds."""
     from ledger.state import check_approval
     from schemas.errors import NotSound
@@ -77,7 +79,7 @@ def _approver(log: "Log", index: int, approval: "Approval") -> str:
 
 
 def _show(log: "Log", recorded: "Recorded", as_json: bool) -> None:
-    from schemas.entries import Approval, Uninterpreted
+    from schemas.entries import Approval, ApprovalBreakGlass, Uninterpreted
     from schemas.errors import CannotTell, Erased, Missing
 
     value = summary(log, recorded)
@@ -97,7 +99,7 @@ def _show(log: "Log", recorded: "Recorded", as_json: bool) -> None:
             text = _text(content)
         voice.out_json({**value, "text": text, "bytes": len(content) if content is not None else None})
         return
-    if isinstance(recorded.entry, Approval):
+    if isinstance(recorded.entry, Approval | ApprovalBreakGlass):
         # The approver's name says what it amounts to.
         del value["signature"]
     width = max(map(len, value))

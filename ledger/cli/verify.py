@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 @click.argument("path", required=False)
 @click.option("--trust", metavar="VKEY|FILE", help="The owner's line [default: what this machine trusts].")
 @click.option("--since", metavar="HEAD", help="A head that you know: 'SIZE ROOT', or a file with a checkpoint.")
-@click.option("--identity", metavar="URI", help="Open every content too: file:PATH or env:NAME.")
+@click.option(
+    "--identity", metavar="URI", callback=voice.check_uris, help="Open every content too: file:PATH, env:NAME, …"
+)
 @voice.ledger_option
 @voice.json_option
 def command(

@@ -193,6 +193,44 @@ def _colour(stream: Any) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
+def check_uris(context: click.Context, parameter: click.Parameter, given: Any) -> Any:
+    """URIs of secrets again; a secret in the place of its URI is refused, and not repeated."""
+    from schemas.errors import KeyUnusable
+    from store.secrets import check
+
+    for uri in (given,) if isinstance(given, str) else given or ():
+        try:
+            check(uri or "env:_")
+        except KeyUnusable as wrong:
+            error = click.UsageError(f"{parameter.opts[0]}: {wrong.what}", context)
+            error.hint = wrong.hint  # type: ignore[attr-defined]
+            raise error from None
+    return given
+
+
+def key_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--key URI`."""
+    return click.option(
+        "--key",
+        default="",
+        metavar="URI",
+        callback=check_uris,
+        help="The real API key [default: the registered one, else env:OPENAI_API_KEY].",
+    )(command)
+
+
+def secrets_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--secret URI`, any number."""
+    return click.option(
+        "--secret",
+        "values",
+        multiple=True,
+        metavar="URI",
+        callback=check_uris,
+        help="A value that must never leave, beside those of `ledger keys list`.",
+    )(command)
+
+
 def ledger_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--ledger PATH`."""
     return click.option(
@@ -210,5 +248,6 @@ def identity_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--identity",
         metavar="URI",
-        help="Opens contents: file:PATH or env:NAME [default: LEDGER_IDENTITY, else yours].",
+        callback=check_uris,
+        help="Opens contents: file:PATH, env:NAME, … [default: LEDGER_IDENTITY, else yours].",
     )(command)

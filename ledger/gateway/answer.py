@@ -48,8 +48,33 @@ PARTS = ("output_text", "refusal")
 _SPOKEN = {
     "response.function_call_arguments": "arguments",
     "response.custom_tool_call_input": "input",
+    "response.apply_patch_call_operation_diff": "diff",
     "response.output_text": "text",
 }
+
+_SPEAKING = (
+    *(f"{prefix}." for prefix in _SPOKEN),
+    "response.output_item.",
+    "response.content_part.",
+    "response.refusal.",
+    "response.reasoning",
+    # Of what the other side executes.
+    "response.web_search_call.",
+    "response.file_search_call.",
+    "response.code_interpreter_call",
+    "response.image_generation_call.",
+    "response.mcp_",
+)
+"""How the events begin that speak of an item, and that are known."""
+
+
+def spoken(item: dict[str, Any]) -> str:
+    """What the deltas of a call make together."""
+    operation = item.get("operation")
+    found = item.get("arguments", item.get("input"))
+    if isinstance(operation, dict):
+        found = operation.get("diff")
+    return found if isinstance(found, str) else ""
 
 
 class Answered:
@@ -191,6 +216,9 @@ class Answered:
 
     def _hear(self, kind: str, data: dict[str, Any]) -> None:
         """Keeps what events say of arguments and texts: clients may put them together from these."""
+        if ("item_id" in data or "output_index" in data) and not kind.startswith(_SPEAKING):
+            # A client could put a call together from it, and nobody has judged that one.
+            raise wire.Malformed(f"an event of the unknown kind {kind[:60]!r} speaks of an item")
         prefix, _, what = kind.rpartition(".")
         if prefix not in _SPOKEN:
             return
@@ -204,7 +232,7 @@ class Answered:
 
     def _check_said(self, item: dict[str, Any]) -> None:
         """A call, or a text, must be the same in all its events; what is said is taken, and must be so."""
-        texts: dict[int | None, Any] = {None: item.get("arguments", item.get("input"))}
+        texts: dict[int | None, Any] = {None: spoken(item)}
         if item.get("type") == "message":
             content = item.get("content")
             parts = content if isinstance(content, list) else []

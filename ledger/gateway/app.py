@@ -12,6 +12,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from ledger.gateway import refusing, served, wire
+from ledger.gateway.answer import is_call
 from ledger.gateway.binding import Bound, bind
 from ledger.gateway.body import LONGEST, Body, Refused
 from ledger.gateway.door import Door
@@ -60,7 +61,16 @@ def application(door: Door) -> Starlette:
         except Refused as refused:
             await _record_refused(door, token, refused)
             raise
-        call = Call(door, bound, body, headers, native=True, schema=schema, addresses=artifacts)
+        call = Call(
+            door,
+            bound,
+            body,
+            headers,
+            native=True,
+            schema=schema,
+            addresses=artifacts,
+            profile=value.redaction_profile,
+        )
         await _started(door, call, request)
         content = call.outlet.content
         door.taken(call)
@@ -70,8 +80,8 @@ def application(door: Door) -> Starlette:
             "index": call.index,
             "model": call.body.model,
             "output": call.answer.text,
-            "calls": call.answer.calls,
-            "response": call.answer.response,
+            "calls": [item for item in call.restored if is_call(item)],
+            "response": {**call.answer.response, "output": call.restored},
         }
         return Response(msgspec.json.encode(result), media_type="application/json")
 

@@ -7,11 +7,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ledger.gateway.conversations import Conversations
+from ledger.gateway.redacting import Redacting
 from ledger.gateway.tokens import Token, TokenRefused
 from ledger.gateway.upstream import Leak, Upstream
 from ledger.index.reader import Log
 from ledger.index.tasks import Committing
 from policies.redaction.exact import Exact
+from policies.redaction.known import Known
 from schemas.entries import RunStarted
 from schemas.policy import Policy
 from store.spool import Spool
@@ -45,6 +47,7 @@ class Door:
         policies: those that apply to every call; by id, those that a token may name beside them.
         secret: of this user's tokens.
         values: secrets that must not leave, by the name of each.
+        profiles: of redaction, beside those that come with agent-ledger.
         now: the time, in UTC.
     """
 
@@ -57,6 +60,7 @@ class Door:
         named: dict[str, Policy],
         secret: bytes,
         values: Iterable[tuple[str, str]],
+        profiles: Iterable[Known],
         now: Callable[[], datetime],
     ) -> None:
         self.log = log
@@ -65,6 +69,8 @@ class Door:
         self.policies = policies
         self.named = named
         self.exact = Exact(values)
+        self.redacting = Redacting(self.exact, profiles)
+        self.redacting.prepare(policies)
         self.upstream = Upstream(upstream, key, self._scan)
         self.committing = Committing(log.writer)
         self.conversations = Conversations()

@@ -58,7 +58,13 @@ class Recorded(NamedTuple):
 
 
 def record(
-    log: Log, run: Run, child: "Child", command: list[str], settings: server.Settings, place: tuple[str, str, str]
+    log: Log,
+    run: Run,
+    child: "Child",
+    command: list[str],
+    settings: server.Settings,
+    place: tuple[str, str, str],
+    environment: dict[str, str],
 ) -> Recorded:
     """Runs a command with its terminal passed through, and finishes the run.
 
@@ -66,6 +72,7 @@ def record(
         child: from `signals`, which is open from before the run began until it is over: what ends us in between ends
             the command, and leaves no run open.
         place: stage, lane, task.
+        environment: what the command gets of ours (`ledger.gateway.environment`).
 
     Raises:
         UsageError: there is no such command.
@@ -73,7 +80,7 @@ def record(
     began = time.monotonic()
     gateway = Inside(log, settings)
     try:
-        status = _run(log, run.id, child, command, settings, gateway.url, token(log, run.id, *place))
+        status = _run(run.id, child, command, environment, gateway.url, token(log, run.id, *place))
     except UsageError:
         run.finish("failed", reason="the command could not be started")
         raise
@@ -88,10 +95,10 @@ def record(
     return Recorded(run.id, status, time.monotonic() - began)
 
 
-def _run(log: Log, run: str, child: "Child", command: list[str], settings: server.Settings, url: str, key: str) -> int:
+def _run(run: str, child: "Child", command: list[str], environment: dict[str, str], url: str, key: str) -> int:
     with tempfile.TemporaryDirectory(prefix="ledger-") as folder:
         (Path(folder) / "config.toml").write_text(_CODEX.format(url=url))
-        environment = _environment(settings) | {
+        environment = environment | {
             "OPENAI_BASE_URL": url,
             "OPENAI_API_KEY": key,
             "LEDGER_TOKEN": key,
@@ -105,13 +112,6 @@ def _run(log: Log, run: str, child: "Child", command: list[str], settings: serve
         except OSError as error:
             what = f"{command[0]}: {(error.strerror or 'can not be started').lower()}"
             raise UsageError(what, hint="ledger record -- COMMAND [ARGUMENT]…") from None
-
-
-def _environment(settings: server.Settings) -> dict[str, str]:
-    """This process's, without the secrets that it holds by name, under whatever other name they stand."""
-    secret = {uri[4:] for uri in (settings.key, *settings.secrets) if uri.startswith("env:")}
-    values = {os.environ[name] for name in secret if os.environ.get(name)}
-    return {name: value for name, value in os.environ.items() if name not in secret and value not in values}
 
 
 class Child:

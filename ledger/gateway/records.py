@@ -9,10 +9,12 @@ import msgspec
 from ledger.commit import Draft, Validate
 from ledger.drafts import Detail
 from ledger.gateway.answer import Answered
+from ledger.gateway.redacting import Redaction as Done
 from ledger.writer import Writer
 from policies.findings import Decision
 from policies.routing import Step
 from schemas.entries import (
+    ApprovalConsumed,
     Decided,
     Known,
     ModelRequest,
@@ -27,6 +29,9 @@ from store.blobs import Prepared
 from store.seal import DataKey
 
 MICRO = 1_000_000
+
+MOST_PLACES = 10_000
+"""Places of masked stretches that one record names; the counts are of all."""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -94,11 +99,34 @@ class Records:
         for step in steps:
             self.entries.append(Routing(**self._common, asked=step.asked, model=step.model, reason=step.reason))
 
-    def redaction(self, profile: str, version: str, counts: dict[str, int]) -> None:
-        """What was masked."""
-        if counts:
-            ordered = dict(sorted(counts.items()))
-            self.entries.append(Redaction(**self._common, profile=profile, version=version, counts=ordered))
+    def redaction(self, done: Done) -> None:
+        """What was masked, where it was, and what comes back in calls."""
+        redacted = done.redacted
+        if not redacted.found:
+            return
+        told = {
+            "profile": done.known.profile,
+            "found": [one._asdict() for one in redacted.found[:MOST_PLACES]],
+            "left_out": max(0, len(redacted.found) - MOST_PLACES),
+            "mapping": redacted.mapping,
+        }
+        self.entries.append(
+            Redaction(
+                **self._common,
+                **self._content(self._seal(msgspec.json.encode(told))),
+                profile=done.known.profile.profile_id,
+                version=done.version,
+                counts=redacted.counts,
+            )
+        )
+
+    def consumed(self, to: int) -> None:
+        """The approval that is used up by the request after it."""
+        self.links[len(self.entries)] = ("decision", self._decided())
+        self.entries.append(ApprovalConsumed(**self._common, to=to, decision=0))
+
+    def _decided(self) -> int:
+        return max(place for place, entry in enumerate(self.entries) if isinstance(entry, Decided))
 
     def request(
         self, body: bytes, *, model: str, key: str, continues: int, reserved: int, cap: int, envelope: dict[str, Any]
@@ -106,8 +134,7 @@ class Records:
         """The request that the decision before it allows; its attempt is counted at the commit."""
         found = self._content(self._seal(body, request=True))
         sealed = self._json(envelope)
-        decided = max(place for place, entry in enumerate(self.entries) if isinstance(entry, Decided))
-        self.links[len(self.entries)] = ("decision", decided)
+        self.links[len(self.entries)] = ("decision", self._decided())
         entry = ModelRequest(
             **self._common,
             **found,

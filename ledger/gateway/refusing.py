@@ -10,7 +10,7 @@ from schemas.policy import Policy
 
 async def record(door: Door, place: Place, policies: Sequence[Policy], field: str, what: str) -> None:
     """Records why. The bytes are not kept: nothing in them was redacted, and what they say is not repeated as it is."""
-    field, what = (door.exact.redact(text, lambda _: "⟦secret⟧")[0] for text in (field, what))
+    field, what = map(door.redacting.masked, (field, what))
     finding = Finding("request", "deny", field, "a request that can be held to policy", what, "gateway")
     records = Records(door.log.writer, place, door.now())
     records.decision("model.request", Decision("deny", (finding,)), list(policies), {"refused": what})

@@ -9,16 +9,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ledger import homes
+from ledger import homes, registry
 from ledger.gateway.tokens import load_secret
 from ledger.gateway.upstream import check_url
 from ledger.index.reader import Log
 from ledger.log import system_clock
 from policies import prices
+from policies.redaction.known import find, load
 from policies.shipped import names, shipped
 from schemas.errors import NotFound, UsageError
 from schemas.policy import Policy, read_policy
 from store import secrets
+from store.held import Held
 
 UPSTREAM = "https://api.openai.com/v1"
 KEY = "env:OPENAI_API_KEY"
@@ -30,18 +32,24 @@ class Settings(NamedTuple):
 
     Attributes:
         upstream: base URL.
-        key: URI of the real API key.
+        key: URI of the real API key; where empty, the registered one, else `KEY`.
         policies: names of shipped policies, or files.
         secrets: URIs of values that must not leave.
         certificate, private: files, for TLS.
+        profiles: files of redaction profiles, beside those that come with agent-ledger.
     """
 
     upstream: str = UPSTREAM
-    key: str = KEY
+    key: str = ""
     policies: tuple[str, ...] = ("local",)
     secrets: tuple[str, ...] = ()
     certificate: str = ""
     private: str = ""
+    profiles: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        # What should be URIs may be the secrets themselves, until they are checked.
+        return f"Settings({self.upstream}, policies={self.policies})"
 
 
 def load_policy(name: str) -> Policy:
@@ -62,18 +70,30 @@ def load_policy(name: str) -> Policy:
         raise UsageError(f"{name}: can't be read: {type(error).__name__}", hint="check the path") from None
 
 
-def check(settings: Settings) -> None:
+def registered(settings: Settings, origin: str) -> Settings:
+    """The settings with the upstream's key that is registered, where they name none."""
+    return settings._replace(key=settings.key or registry.of(origin, "upstream") or KEY)
+
+
+def check(settings: Settings, origin: str = "") -> None:
     """Refuses now what would fail at the first request.
 
+    Args:
+        origin: of the ledger whose registered secrets are looked at too.
+
     Raises:
-        LedgerError: a policy, the key or the upstream's URL can't be used.
+        LedgerError: a policy, a profile, a registered secret, the key or the upstream's URL can't be used.
     """
+    secrets.check(settings.key)
     check_url(settings.upstream)
+    own = {known.profile.profile_id: known for known in map(load, settings.profiles)}
     # Loaded now, so that no request waits for it.
     prices.snapshot()
     for name in settings.policies:
-        load_policy(name)
-    secrets.load(settings.key)
+        if profile := load_policy(name).redaction_profile:
+            find(profile, own)
+    if settings.key not in dict(registry.values(registry.read(origin)) if origin else ()):
+        secrets.load(settings.key)
 
 
 def listen(address: str) -> socket.socket:
@@ -141,13 +161,13 @@ class Server:
         own = [load_policy(name) for name in settings.policies]
         named = shared | {policy.policy_id: policy for policy in own}
         secret = load_secret(homes.keys(log.origin), os.urandom(32))
-        values = list(_values((settings.key, *settings.secrets)))
-
-        def key() -> str:
-            return secrets.load(settings.key)
+        profiles = [load(name) for name in settings.profiles]
+        settings = registered(settings, log.origin)
+        key = Held(settings.key)
+        values = [*_values((settings.key, *settings.secrets)), *registry.values(registry.read(log.origin))]
 
         def make() -> Door:
-            return Door(log, settings.upstream, key, own, named, secret, values, now)
+            return Door(log, settings.upstream, key, own, named, secret, values, profiles, now)
 
         self._make = make
         self._application = application
@@ -203,14 +223,15 @@ class Server:
 
 
 def _values(uris: Iterable[str]) -> Iterable[tuple[str, str]]:
-    """Secrets that are there; one that is not can't leave."""
+    """Secrets that are there. A file or variable that is not can't leave; of a store that is silent, who knows."""
     from schemas.errors import KeyUnusable
 
     for uri in uris:
         try:
             yield uri, secrets.load(uri)
         except KeyUnusable:
-            continue
+            if not uri.startswith(("file:", "env:")):
+                raise
 
 
 def run(server: Server, ready: Callable[[], None] | None = None) -> None:

@@ -5,7 +5,6 @@ answer before a client may act on it.
 """
 
 import asyncio
-import base64
 from functools import partial
 from typing import Any, Literal
 
@@ -13,12 +12,13 @@ import msgspec
 from blake3 import blake3
 
 from ledger.commit import Appended, Draft
-from ledger.gateway import artifacts, refusing, upstream, wire
+from ledger.gateway import artifacts, refusing, restoring, upstream, wire
 from ledger.gateway.answer import Answered
 from ledger.gateway.binding import Bound
 from ledger.gateway.body import Body
 from ledger.gateway.door import Door
 from ledger.gateway.outlet import ALIVE_S, Outlet
+from ledger.gateway.people import People
 from ledger.gateway.records import Place, Records
 from ledger.gateway.release import Release
 from ledger.gateway.requestkey import VERSION, Key
@@ -28,7 +28,6 @@ from ledger.gateway.upstream import Leak, Unanswered
 from ledger.state import Recorded, State
 from policies import budget, evaluate, prices, routing, validation
 from policies.findings import Decision
-from policies.redaction.exact import PROFILE
 from schemas.entries import ModelRequest, ModelResponse
 from schemas.errors import LedgerError, RunClosed, StorageFailed, UsageError
 from store.spool import PIECE
@@ -68,6 +67,7 @@ class Call:
         native: whether its answer is asked for as an object, once it has ended.
         schema: JSON Schema that the text of the answer must hold to; from `text.format` where it is None.
         addresses: of artifacts whose contents are added to the input.
+        profile: of redaction, beside those that policies name.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class Call:
         native: bool = False,
         schema: bytes | None = None,
         addresses: tuple[str, ...] = (),
+        profile: str = "",
     ) -> None:
         self.door = door
         self.place, self.scope, self.policies = bound
@@ -87,8 +88,9 @@ class Call:
         self.addresses = addresses
         self.native = native
         self.schema = schema
+        self.profile = profile
         # What it is bound to counts as well: an equal body of another task, or under another policy, is another call.
-        terms = [self.place, self.scope, [policy.version for policy in self.policies], addresses, schema]
+        terms = [self.place, self.scope, [policy.version for policy in self.policies], addresses, schema, profile]
         self.came = blake3(msgspec.json.encode(terms) + body.came).digest()
         self.outlet = Outlet(body.stream, door.spool())
         self.index = 0
@@ -96,10 +98,12 @@ class Call:
         self.retry = headers.get("x-stainless-retry-count", "0") not in ("0", "")
         self.streamed = body.stream
         self.answer = Answered(body.stream, door.spool())
+        self.restored: list[dict[str, Any]] = []
         self._http = 0
         self._reserved = 0
         self._recorded = False
         self._given_up = False
+        self._people: People | None = None
         self._task: asyncio.Task[None] | None = None
         self.forgetting: asyncio.TimerHandle | None = None
         self.giving_up: asyncio.TimerHandle | None = None
@@ -124,7 +128,7 @@ class Call:
         try:
             await self.door.look_for(self.place.run)
             await self.resolve()  # 3
-            self.redact()  # 4
+            await self.redact()  # 4
             self.route()  # 5
             self.set_forth()
             if self.retry and await self.from_record():  # 1, after a restart
@@ -184,7 +188,14 @@ class Call:
             return False
         kind = "text/event-stream; charset=utf-8" if self.streamed else "application/json"
         self.outlet.begin(200, {"content-type": kind, "x-ledger-entry": str(found[0].to)})
-        await self.outlet.put(found[1])
+        if self.door.exact.found(found[1]):
+            raise Stopped("the recorded answer holds a secret that was named since", code="invalid_response")
+        answer = self.answer
+        answer.streamed = self.streamed
+        answer.take(found[1], 0)
+        answer.end()
+        self.restored = await self._restored(answer.items)
+        await self._give(0, len(answer.kept))
         return True
 
     async def resolve(self) -> None:
@@ -193,23 +204,17 @@ class Call:
             read = partial(artifacts.of_run, self.door.log, self.place.run)
             await asyncio.to_thread(artifacts.resolve, self.body, self.addresses, read)
 
-    def redact(self) -> None:
-        """4: known secrets are masked wherever they stand."""
+    async def redact(self) -> None:
+        """4: what must not leave is masked wherever it stands."""
         key = self.door.log.writer.key(self.place.run)
         self.key = Key(key.requests, self.body.value)
-        self.masked = 0
-        if not self.door.exact.found(self.body.encode()):
-            return
-
-        def mark(value: str) -> str:
-            digest = blake3(b"secret\0" + value.encode(), key=key.pseudonyms).digest(10)
-            return f"⟦secret:{base64.b32encode(digest).decode()}⟧"
-
-        for field in list(self.body.value):
-            value, count = self.door.exact.redact(self.body.value[field], mark)
-            if count:
-                self.body.set(field, value, "redaction")
-                self.masked += count
+        redacting, body = self.door.redacting, self.body
+        known = redacting.profile(self.policies, self.profile)
+        self.redaction = await redacting.redact(known, key, body.value, len(body.encode()))
+        if self.redaction.redacted.found:
+            for field, value in self.redaction.redacted.value.items():
+                if value is not body.value[field]:
+                    body.set(field, value, "redaction")
 
     def route(self) -> None:
         """5: aliases, and the models of lanes."""
@@ -223,7 +228,7 @@ class Call:
         relayed = self.body.stream and all(policy.streaming == "relayed" for policy in self.policies)
         self.release = Release(relayed, self.shape.schema is not None)
 
-    def _question(self, state: State) -> evaluate.Question:
+    def _question(self, state: State, *, approved: bool = False) -> evaluate.Question:
         run = state.history.find(self.place.run)
         if run is None:
             raise RunClosed(f"run {self.place.run} is not open", hint="start a new one: ledger start")
@@ -246,6 +251,7 @@ class Call:
             now=self.door.now(),
             started=self.door.started(self.place.run),
             paused=bool(calls.paused),
+            approved=approved,
         )
 
     def _attempt(self, before: int) -> int:
@@ -267,9 +273,13 @@ class Call:
         self._continues, self._again = door.conversations.find(place, self.key)
         limit = max((policy.settle_s or 0.0) for policy in self.policies) if self.policies else 0.0
         waited, looked = 0.0, False
+        self._people = None
         while True:
-            question = self._question(door.log.chain.state)
+            state = door.log.chain.state
+            question = self._question(state, approved=self._approved(state))
             decision = evaluate.evaluate(self.policies, question)
+            if decision.effect == "require_approval" and await self._ask(decision, question):
+                continue
             if decision.effect != "allow":
                 if decision.effect == "deny" and set(decision.rules) == {"budget"} and question.held and waited < limit:
                     # Others are under way, and may cost less than they reserved.
@@ -295,9 +305,10 @@ class Call:
         records.policies(unknown)
         records.decision(_ACTION, decision, self.policies, question)
         records.routing(self.routed.steps)
-        if self.masked:
-            records.redaction(PROFILE, door.exact.version, {PROFILE: self.masked})
+        records.redaction(self.redaction)
         self._reserved = self._worst or 0
+        if question.approved and self._people is not None:
+            records.consumed(self._people.asked(door.log.chain.state))
         entry = records.request(
             self._out,
             model=self.body.model,
@@ -334,7 +345,7 @@ class Call:
 
     def _decide_again(self, entry: ModelRequest) -> Any:
         def validate(state: State, since: list[Recorded]) -> None:
-            question = self._question(state)
+            question = self._question(state, approved=self._approved(state))
             decision = evaluate.evaluate(self.policies, question)
             if decision.effect != "allow":
                 raise _Decided(decision)
@@ -349,12 +360,33 @@ class Call:
             "model": self.asked,
             "reasoning_effort": self.shape.effort,
             "input_artifacts": list(self.addresses),
-            "redaction_profile": PROFILE,
+            "redaction_profile": self.redaction.known.profile.profile_id,
+            "redaction": self.redaction.version,
             "task_scope": self.scope,
             "rewrites": self.body.rewrites,
             "normaliser": VERSION,
             "prices": prices.snapshot(),
         }
+
+    def _approved(self, state: State) -> bool:
+        return self._people is not None and self._people.stand(state) == "approved"
+
+    async def _ask(self, decision: Decision, question: evaluate.Question) -> bool:
+        """6, where people decide: asks them, and waits where a stream can be kept alive; False where it is a no."""
+        door = self.door
+        if self._people is None:
+            self._people = People(door, self.place, self.policies, self._out, self.body.model, self._worst)
+            # Somebody may have asked, and been answered, in another process.
+            await asyncio.to_thread(door.log.catch_up)
+            return True
+        stands = self._people.stand(door.log.chain.state)
+        if stands is None:
+            draft = self._people.request(decision, question)
+            if draft is None:
+                return False
+            await self._commit(draft)
+            return True
+        return stands == "pending" and self.streamed and await self._people.wait()
 
     async def _deny(self, decision: Decision, question: evaluate.Question) -> None:
         records = Records(self.door.log.writer, self.place, self.door.now())
@@ -366,14 +398,16 @@ class Call:
         self.door.recorded(self.place.run, unknown)
         finding = next(f for f in decision.findings if f.effect == decision.effect)
         code = "policy_denied" if decision.effect == "deny" else "approval_required"
-        what = (
-            "denied by policy"
-            if decision.effect == "deny"
-            else "an approval is required, and there is no way to give it yet"
-        )
+        place = f"(entry {done[-1].index}; ledger policy explain {self.place.run[-8:]})"
+        if decision.effect == "require_approval" and self._people is not None:
+            if self._people.stand(self.door.log.chain.state) == "denied":
+                code = "approval_denied"
+            raise Stopped(
+                f"{self._people.say(self.door.log.chain.state)} {place}", code=code, param=finding.field or None
+            )
         raise Stopped(
-            f"{what} {finding.policy}: {finding.rule}: expected {finding.expected}, got {finding.actual}"
-            f" (entry {done[-1].index}; ledger policy explain {self.place.run[-8:]})",
+            f"denied by policy {finding.policy}: {finding.rule}: expected {finding.expected}, got {finding.actual}"
+            f" {place}",
             code=code,
             param=finding.field or None,
         )
@@ -424,7 +458,7 @@ class Call:
             answer.status, why = "cut_off", "the gateway was stopped"
             if self.left:
                 why = f"the client went away, and the answer was not read to its end in {HANG_UP_S:.0f} s"
-        verdict, fault = self.judge() if len(answer.kept) < LARGE else await asyncio.to_thread(self.judge)  # 10
+        verdict, fault = await self.judge()  # 10
         why = why or answer.fault or fault
         await self.record(verdict, why, sent, passed())  # 11
         await self.let_go(down, verdict, why)  # 12
@@ -434,23 +468,33 @@ class Call:
             self.outlet.begin(200, headers)
             await self.outlet.put(passing)
 
-    def judge(self) -> tuple[Literal["valid", "invalid", "none"], str]:
-        """10: calls against their declarations, text against the schema."""
+    async def judge(self) -> tuple[Literal["valid", "invalid", "none"], str]:
+        """10: calls, as a client gets them, against their declarations; text against the schema."""
         answer = self.answer
         if answer.status not in ("completed", "incomplete"):
             return "none", ""
-        for item in answer.items:
+        try:
+            self.restored = await self._restored(answer.items)
+        except Stopped as stopped:
+            return "invalid", stopped.message
+        fault = self._fault() if len(answer.kept) < LARGE else await asyncio.to_thread(self._fault)
+        return ("invalid", fault) if fault else ("valid", "")
+
+    def _fault(self) -> str:
+        answer = self.answer
+        # As its client gets it: what a schema says of a path it says of the path, not of its pseudonym.
+        for item in self.restored:
             if (fault := self.shape.tools.check(item)) is not None:
-                return "invalid", fault
+                return fault
         if (fault := answer.unspoken()) is not None:
-            return "invalid", fault
+            return fault
         if self.door.exact.found(answer.kept.read()):
-            return "invalid", "a secret stands in it"
+            return "a secret stands in it"
         if self.shape.schema is not None and (answer.text or not answer.calls):
             fault = validation.check_output(self.shape.schema, answer.text)
             if fault is not None:
-                return "invalid", f"the output does not hold to its schema: {fault}"
-        return "valid", ""
+                return f"the output does not hold to its schema: {fault}"
+        return ""
 
     def _cost(self, sent: bool) -> int:
         tokens = self.answer.tokens()
@@ -500,7 +544,7 @@ class Call:
             await outlet.put(told)
         elif verdict == "valid":
             outlet.begin(200, {**headers, "x-ledger-entry": str(self.index)})
-            await self._put(*(self.release.rest() if self.streamed else (0, len(answer.kept))))
+            await self._give(*(self.release.rest() if self.streamed else (0, len(answer.kept))))
         elif answer.status == "failed" and not answer.fault:
             # Nothing was judged, so nothing that was held passes: the client learns that, and why, it failed.
             outlet.begin(200, {**headers, "x-ledger-entry": str(self.index)})
@@ -514,9 +558,23 @@ class Call:
             status = {"timeout": 504, "unreachable": 502}.get(answer.status, 502)
             raise Stopped(f"upstream: {why or answer.status} (entry {self.index})", code=code, http=status)
 
-    async def _put(self, start: int, end: int) -> None:
+    async def _give(self, start: int, end: int) -> None:
+        answer = self.answer
+        if self.restored != answer.items:
+            restore = restoring.restore_stream if self.streamed else restoring.restore_object
+            content = answer.kept.read(start, end)
+            await self.outlet.put(await asyncio.to_thread(restore, content, answer.items, self.restored))
+            return
         for position in range(start, end, PIECE):
-            await self.outlet.put(self.answer.kept.read(position, min(position + PIECE, end)))
+            await self.outlet.put(answer.kept.read(position, min(position + PIECE, end)))
+
+    async def _restored(self, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Items of an output as the client gets them: calls with the values that stand behind their pseudonyms."""
+        mapping = self.redaction.redacted.mapping
+        if not mapping:
+            return items
+        key, redacting = self.door.log.writer.key(self.place.run, late=True), self.door.redacting
+        return await redacting.restore(self.redaction.known, key, items, mapping)
 
     def _failure(self) -> bytes:
         response = wire.unsuccessful(self.answer.response)
@@ -532,7 +590,7 @@ class Call:
         self._out = b""
         self.body.forget()
         if not self.native:
-            self.answer.response, self.answer.items = {}, []
+            self.answer.response, self.answer.items, self.restored = {}, [], []
 
     async def refuse(self, stopped: Stopped) -> None:
         """The client learns why, in the one form that its stream still allows."""

@@ -56,7 +56,12 @@ VIEWS = {
         (SELECT "index" FROM entries_in_packs WHERE kind = 'model.request') GROUP BY ALL""",
     "retries": """SELECT run, lane, task, max(attempt) - 1 AS retries FROM entries_in_packs
         WHERE kind = 'model.request' GROUP BY ALL""",
-    "approvals": "SELECT \"index\", time, run, step, request FROM entries_in_packs WHERE kind = 'approval'",
+    "approvals": """SELECT "index", time, run, step, request, "to", denied, kind = 'approval.breakglass' AS breakglass
+        FROM entries_in_packs WHERE kind IN ('approval', 'approval.breakglass')""",
+    "requests": """SELECT asked."index", asked.time, asked.run, asked.step, asked.stage, asked.lane, asked.task,
+        asked.action, asked.model, asked.reserved, asked.requester, asked.expires, used."index" AS consumed
+        FROM entries_in_packs AS asked LEFT JOIN entries_in_packs AS used ON used.kind = 'approval.consumed'
+        AND used.run = asked.run AND used."to" = asked."index" WHERE asked.kind = 'approval.requested'""",
 }
 """The views of `ledger query`."""
 

@@ -27,7 +27,7 @@ from store import pack
 from store.durable import make_folders, storage_errors
 from store.places import private, remove_old
 
-VERSION = 3
+VERSION = 4
 _ROWS = 200_000
 _SMALL = 12
 _PACKS = 256
@@ -42,6 +42,8 @@ class _Place(msgspec.Struct, gc=False):
     run: str = ""
     step: Int64 = 0
     imported: bool = False
+    denied: bool = False
+    expires: Any = None
 
 
 _TEXTS = [
@@ -63,6 +65,9 @@ _TEXTS = [
     "asked",
     "reason",
     "verdict",
+    "subject",
+    "requester",
+    "nonce",
 ]
 _NUMBERS = [
     "to",
@@ -101,6 +106,8 @@ ENTRIES = pa.schema(
         ("run", pa.string()),
         ("step", pa.int64()),
         ("imported", pa.bool_()),
+        ("denied", pa.bool_()),
+        ("expires", pa.timestamp("us", "UTC")),
         *((name, pa.string()) for name in _TEXTS),
         *((name, pa.int64()) for name in _NUMBERS),
     ]
@@ -108,7 +115,7 @@ ENTRIES = pa.schema(
 BLOBS = pa.schema([("cid", pa.binary(32)), ("pack", pa.int64()), ("size", pa.int64()), ("outside", pa.bool_())])
 
 
-_ONCE = ("content", "digest", "detail", "request")
+_ONCE = ("content", "digest", "detail", "request", "subject", "nonce")
 _REPEATED = {"entries": ["kind", "run", *(name for name in _TEXTS if name not in _ONCE)], "blobs": False}
 """Columns that are worth a dictionary; looking for repetition in digests costs more than it saves."""
 
@@ -351,6 +358,7 @@ def _row(line: bytes) -> Any:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         row = Row(entry.kind)
     row.kind, row.time, row.run, row.step = entry.kind, _time(row.time), entry.run, entry.step
+    row.expires = _time(row.expires)
     return row
 
 

@@ -96,9 +96,9 @@ class Run:
         name = name or name_of(source)
         return await self._one(Item(kind="artifact", content=source, name=name, media_type=media_type))
 
-    async def approval(self, signed: Content) -> Appended:
+    async def approval(self, signed: Content, *, reason: str = "") -> Appended:
         """Appends a person's signature over a request."""
-        return await self._one(Item(kind="approval", content=signed))
+        return await self._one(Item(kind="approval", content=signed, reason=reason))
 
     async def append_many(self, items: Iterable[Item]) -> list[Appended]:
         """Appends many things in few commits. Groups of up to 1,024 are all or nothing each."""

@@ -15,6 +15,7 @@ from ledger.index.reader import Log
 from ledger.run import Run
 from ledger.state import Recorded
 from schemas.entries import kind_of
+from tests.support.scanned import secrets_in
 from tests.support.upstream import Upstream
 
 POLICY = """policy_id = "test"
@@ -82,6 +83,10 @@ def gate(
             found.inside.close()
     report = ledger.verify(path)
     assert report.sound, report.findings
+    with ledger.open(path) as opened:
+        in_clear = b"\n".join(recorded.raw for recorded in opened.entries())
+    found = [(rule, in_clear[max(0, at - 80) : at + 80]) for rule, at in secrets_in(in_clear)]
+    assert found == [], "a secret stands in an entry"
 
 
 def events(response: httpx2.Response) -> list[dict[str, Any]]:

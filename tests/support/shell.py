@@ -107,6 +107,7 @@ import ledger
 from ledger.cli.main import run
 for found in pkgutil.walk_packages(ledger.__path__, "ledger."):
     importlib.import_module(found.name)
+import ctypes, resource
 import dataclasses, difflib, duckdb, msgspec.json, pyarrow.compute, pyarrow.csv, pyarrow.parquet, zoneinfo
 duckdb.connect().sql("SELECT now(), 1.5::DECIMAL(3, 1)").to_arrow_table().to_pylist()
 os.setgroups([]); os.setgid(65534); os.setuid(65534)

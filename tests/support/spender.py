@@ -23,7 +23,7 @@ def main() -> None:
     failed: list[str] = []
     with ledger.open(path) as log:
         caller = Caller(log, run)
-        log.author_name()
+        log.author()
         print("ready", flush=True)
         while not os.path.exists(barrier):
             time.sleep(0.001)
