@@ -236,6 +236,102 @@ def test_bytes_of_a_key_in_an_array_of_numbers_are_gone_and_the_array_is_one() -
         assert not set(key) & {n for n in found["aes_key"] if isinstance(n, int)}
 
 
+BYTES = [18, 250, 7, 99, 164, 33, 201, 142, 5, 76, 219, 58, 181, 240, 111, 29]
+
+
+@pytest.mark.parametrize(
+    "request_of",
+    [
+        lambda a: {"metadata": {"aes_key": a}},
+        lambda a: {"input": [{"type": "local_shell_call", "action": {"env": {"aes_key": a}}}]},
+        lambda a: {
+            "tools": [{"type": "function", "parameters": {"properties": {"aes_key": {"default": {"aes_key": a}}}}}]
+        },
+    ],
+)
+def test_an_array_of_bytes_in_the_request_itself_becomes_one_pseudonym(request_of: Callable[[Any], Any]) -> None:
+    run = redactor()
+    redacted = run.redact(request_of(BYTES))
+    assert redacted.found
+    assert str(BYTES)[1:20] not in str(redacted.value)
+    (mark,) = set(MARK.findall(json.dumps(redacted.value, ensure_ascii=False).encode()))
+    assert mark
+    masked = json.dumps(redacted.value, ensure_ascii=False)
+    assert re.search('"aes_key": "⟦[^⟧]*⟧"', masked)
+    assert run.redact(redacted.value).value == redacted.value
+
+
+@pytest.mark.parametrize("numbers", [list(KNOWN.encode()), [0, *KNOWN.encode(), 0, 0]])
+def test_a_known_value_as_numbers_leaves_from_no_place(numbers: list[Any]) -> None:
+    for request in ({"metadata": {"x": numbers}}, {"input": [{"x": {"y": numbers}}]}, {"x": numbers}):
+        sent = redactor().redact(request).value
+        assert "99, 111, 114" not in json.dumps(sent)
+
+
+@pytest.mark.parametrize("number", [8061275439, 8061275439.5, -8061275439])
+def test_a_number_that_is_a_known_value_leaves_from_no_place(number: Any) -> None:
+    run = Redactor(HOMEBREW, None, Exact([("a", str(abs(number)))]), KEY)
+    for request in ({"seed": number}, {"metadata": {"x": [1, number]}}, {"input": [{"x": number}]}):
+        assert "8061275439" not in json.dumps(run.redact(request).value)
+
+
+def test_numbers_in_which_nothing_is_found_are_the_same_objects() -> None:
+    request = {"metadata": {"a": list(range(200)), "b": 1e300, "c": [1.5] * 20, "d": [True] * 20, "e": 10**30}}
+    assert redactor(STRICT).redact(request).value["metadata"] is request["metadata"]
+
+
+def schema(**parts: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": {"place": {"type": "string", **parts}}, "required": ["place"]}
+
+
+HOLDERS: list[Callable[[Any], dict[str, Any]]] = [
+    lambda s: {"tools": [{"type": "function", "name": "f", "parameters": s}]},
+    lambda s: {"tools": [{"type": "namespace", "tools": [{"type": "function", "name": "f", "parameters": s}]}]},
+    lambda s: {"text": {"format": {"type": "json_schema", "name": "f", "schema": s}}},
+]
+HELD: list[Callable[[str], dict[str, Any]]] = [
+    lambda v: schema(enum=[v, "other"]),
+    lambda v: schema(const=v),
+    lambda v: schema(const={"a": [v]}),
+    lambda v: schema(items={"anyOf": [{"const": v}, {"$ref": "#"}]}),
+    lambda v: {"type": "object", "properties": {v: {"type": "string"}}, "required": [v]},
+    lambda v: {"$defs": {"x": {"properties": {v: {"properties": {v: True}}}}}},
+]
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+@pytest.mark.parametrize("held", HELD)
+@pytest.mark.parametrize("of", [HOMEBREW, STRICT])
+def test_what_an_answer_must_repeat_of_its_schema_stays_unless_it_is_a_secret(
+    holder: Callable[[Any], Any], held: Callable[[str], Any], of: Profile
+) -> None:
+    request = holder(held(f"{HOME}/src"))
+    assert redactor(of).redact(request).value == request
+    for secret in (TOKEN, KNOWN, f"{HOME}/{TOKEN}", f"password={TOKEN}{HOME}"):
+        sent = json.dumps(redactor(of).redact(holder(held(secret))).value)
+        assert TOKEN[8:] not in sent
+        assert "corr3ct" not in sent
+
+
+@pytest.mark.parametrize("holder", [*HOLDERS, lambda s: {"metadata": s}, lambda s: {"input": [answered([s])]}])
+@pytest.mark.parametrize("said_there", [lambda v: schema(description=f"in {v}"), lambda v: schema(default=v)])
+def test_what_a_schema_only_says_is_masked_as_anywhere(
+    holder: Callable[[Any], Any], said_there: Callable[[str], Any]
+) -> None:
+    assert HOME not in json.dumps(redactor().redact(holder(said_there(HOME))).value)
+
+
+@pytest.mark.parametrize("held", HELD)
+def test_what_only_looks_like_a_schema_hides_no_path(held: Callable[[str], Any]) -> None:
+    for request in (
+        {"metadata": held(HOME)},
+        {"input": [{"type": "function_call", "parameters": held(HOME)}]},
+        {"parameters": held(HOME)},
+        {"tools": [{"type": "function", "description": held(HOME)}]},
+    ):
+        assert HOME not in json.dumps(redactor().redact(request).value)
+
+
 class Cutting:
     """Rules that know nothing of what they cut: each match of a pattern is to go."""
 
@@ -546,7 +642,7 @@ def test_time_that_is_up_denies() -> None:
 def test_more_finds_than_anybody_could_look_at_are_refused_soon(unit: str) -> None:
     started = time.process_time()
     with pytest.raises(Unredacted, match="200,000"):
-        redactor().redact({"instructions": unit * (16_000_000 // len(unit))})
+        redactor().redact({"instructions": unit * (9_000_000 // len(unit))})
     with pytest.raises(Unredacted, match="200,000"):
         redactor().redact({"input": [said(f"{n} " + unit * 30_000) for n in range(8)]})
     assert time.process_time() - started < 60
@@ -557,7 +653,7 @@ def test_of_a_value_that_overlaps_itself_everywhere_there_are_not_as_many_finds_
         Redactor(HOMEBREW, None, Exact([("a", "a" * 8)]), KEY).redact({"instructions": "a" * 4_000_000})
 
 
-@pytest.mark.parametrize("spelled", [str, json.dumps, lambda text: json.dumps([1] * 2_000_000 + [text])])
+@pytest.mark.parametrize("spelled", [str, json.dumps, lambda text: json.dumps([1] * 300_000 + [text])])
 def test_the_time_is_asked_for_at_every_stage(spelled: Callable[[str], str]) -> None:
     asked = [time.process_time()]
 
@@ -655,6 +751,63 @@ def test_a_digest_takes_the_place_of_what_is_no_text(item: Any) -> None:
 def test_where_no_text_can_stand_a_digest_blocks(item: Any) -> None:
     with pytest.raises(Blocked):
         Redactor(DIGEST, SCANNERS["strict"], Exact([]), KEY).redact({"input": [item]})
+
+
+NOISE = Random(7).randbytes(3000)
+OPUS = {"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": PNG, "format": "opus"}}]}
+UNTOLD = {"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": PNG}}]}
+B64_JSON = {"type": "image_generation_call", "data": [{"b64_json": PNG}]}
+PARTIAL = {"type": "image_generation_call", "partial_images": [PNG]}
+
+
+@pytest.mark.parametrize("item", [OPUS, UNTOLD, B64_JSON, PARTIAL])
+@pytest.mark.parametrize("of", [STRICT, DIGEST])
+def test_sounds_of_any_form_and_pictures_by_any_name_do_not_leave(of: Profile, item: Any) -> None:
+    with pytest.raises(Blocked) as refused:
+        Redactor(of, SCANNERS["strict"], Exact([]), KEY).redact({"input": [item]})
+    assert PNG[:20] not in str(refused.value)
+
+
+def test_how_many_pictures_a_tool_sends_is_no_picture() -> None:
+    request = {"tools": [{"type": "image_generation", "partial_images": 2}]}
+    assert redactor(STRICT).redact(request).value == request
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"PK\x03\x04", b"%PDF-1.7\n", b"GIF89a", b"\x1f\x8b\x08\0", b"OggS"],
+)
+@pytest.mark.parametrize("spelled", [str, lambda text: wrapped(text), lambda text: json.dumps({"a": [wrapped(text)]})])
+@pytest.mark.parametrize("of", [STRICT, DIGEST])
+def test_bare_base64_of_what_is_no_text_does_not_leave(
+    of: Profile, spelled: Callable[[str], str], begin: bytes
+) -> None:
+    text = base64.b64encode(begin + NOISE).decode()
+    run = Redactor(of, SCANNERS["strict"], Exact([]), KEY)
+    for item in (answered(spelled(text)), {"type": "message", "x": spelled(text)}, said(f"see: {spelled(text)}")):
+        value = run.redact({"input": [item]}).value
+        assert not [at for at in range(0, len(text) - 70, 70) if text[at : at + 60] in json.dumps(value)]
+        assert run.redact(value).value == value
+    assert one(answered(spelled(text))) == answered(spelled(text))
+
+
+def wrapped(text: str) -> str:
+    return "\n".join(text[at : at + 76] for at in range(0, len(text), 76))
+
+
+def test_long_base64_of_anything_else_stays() -> None:
+    for text in (base64.b64encode(NOISE).decode(), "//svn/" + "a/" * 700, "/9j/" + "a" * 600):
+        assert one(said(text), STRICT) == said(text)
+
+
+@pytest.mark.parametrize("begin", [b"%PDF-1.7\n", b"ID3", b"RIFF", b"GIF89a", b"PK\x03\x04"])
+def test_what_begins_as_a_picture_and_goes_on_as_a_text_is_read(begin: bytes) -> None:
+    content = base64.b64encode(begin + f" not one, but {TOKEN} in a text ".encode() * 4).decode()
+    for item in (
+        part("input_file", filename="x", file_data=f"data:application/pdf;base64,{content}"),
+        part("input_image", image_url=f"data:image/png;base64,{content}"),
+    ):
+        assert TOKEN.encode() not in b"".join(_decoded(json.dumps(one(item))))
 
 
 def test_a_data_url_within_a_text_is_masked_where_images_are_not_to_leave() -> None:

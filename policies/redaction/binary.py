@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
+from policies.redaction.patterns import compiled
 from policies.redaction.places import step
 from schemas.errors import LedgerError
 
@@ -25,9 +26,19 @@ _MAGIC = (
     b"\xff\xfb",
 )
 _SHORTEST = 16
+_WRITTEN = bytes(range(32, 127)) + b"\t\r\n"
+# How such content begins in base64, other archives, sounds and films too: a kibibyte of it is no word.
+_BEGINS = compiled(
+    "(?:^|[^0-9A-Za-z+/])(?:iVBORw0KGgo|/9j/|R0lGOD[dl]h|UklGR|JVBERi0|UEsDB|SUQz|H4sIA|N3q8ryc|KLUv/|Qlpo"
+    "|/Td6WFo|SUkqA|TU0AK|T2dnU[w-z]|ZkxhQ[w-z]|AAAA[A-Za-z0-9+/]{3}mdHlw)",
+    "begins",
+)
+_BARE = re.compile(rb"(?:[0-9A-Za-z+/]|\r?\n|(?:\\+r)?\\+n){1366,}+={0,2}")
 # Members that carry such content, and the kind that stands for it.
 _CARRIERS = {"image_url": "image", "file_data": "file", "url": "file"}
 _ITEMS = {"image_generation_call": ("result", "image")}
+# Whose names say it, whatever they hold.
+_NAMED = {"input_audio": "audio", "b64_json": "image", "partial_images": "image", "partial_image_b64": "image"}
 _SOUNDS = ("mp3", "wav")
 _PARTS = ("input_image", "input_file")
 
@@ -80,7 +91,7 @@ def carried(url: str) -> Carried | None:
         content = base64.b64decode(url[head.end() :], validate=True)
     except (binascii.Error, ValueError):
         return None
-    if len(content) >= _SHORTEST and content.startswith(_MAGIC):
+    if len(content) >= _SHORTEST and content.startswith(_MAGIC) and not _is_written(content):
         return Carried(head[0], None)
     try:
         content.decode()
@@ -89,9 +100,23 @@ def carried(url: str) -> Carried | None:
     return Carried(head[0], content) if base64.b64encode(content).decode() == url[head.end() :] else None
 
 
+def _is_written(content: bytes) -> bool:
+    """Whether content is mostly characters that somebody wrote: what begins as a picture need not be one."""
+    return len(content.translate(None, _WRITTEN)) * 10 < len(content) * 3
+
+
 def urls(text: bytes) -> list[tuple[int, int]]:
-    """Where data: URLs stand in a text."""
-    return [match.span() for match in _URL.finditer(text)] if _SIGN in text.lower() else []
+    """Where data: URLs stand in a text, and bare base64 of pictures, archives and such; in order, without overlap."""
+    found = [match.span() for match in _URL.finditer(text)] if _SIGN in text.lower() else []
+    at = 0
+    while (begin := _BEGINS.search(text, at)) is not None:
+        start, at = begin.start(), begin.end()
+        start += text[start] not in b"/ABCDEFGHIJKLMNOPQRSTUVWXYZi"
+        if (run := _BARE.match(text, start)) is not None:
+            at = run.end()
+            if not any(first < at and start < last for first, last in found):
+                found.append((start, at))
+    return sorted(found)
 
 
 def replaced(
@@ -119,7 +144,7 @@ def replaced(
             if how == "block" or not part or inner.get("type") not in _PARTS:
                 raise Blocked(f"{at}{place}.{name}", kind)
             found.append(Replaced(f"{place}.{name}", kind))
-            return {"type": "input_text", "text": mark(kind, inner[name].encode())}
+            return {"type": "input_text", "text": mark(kind, str(inner[name]).encode())}
         members = {
             name: walk(member, place + step(name, index), part=False)
             for index, (name, member) in enumerate(inner.items())
@@ -134,6 +159,10 @@ def _carrier(value: dict[str, Any]) -> tuple[str, str] | None:
     for name, kind in _CARRIERS.items():
         inner = value.get(name)
         if isinstance(inner, str) and inner and (name == "file_data" or inner[:5].lower() == "data:"):
+            return name, kind
+    for name, kind in _NAMED.items():
+        # A tool's `partial_images` is a number of them.
+        if value.get(name) and isinstance(value[name], str | list | dict):
             return name, kind
     name, kind = _ITEMS.get(str(value.get("type")), ("", ""))
     if name and value.get(name):

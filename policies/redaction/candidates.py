@@ -39,13 +39,18 @@ class Text(NamedTuple):
     number: int
 
 
-def together(texts: Iterable[tuple[int, bytes, bytes]]) -> tuple[bytes, list[Text]]:
-    """Texts in one, each behind the name of what holds it; and where each begins and ends, by its number."""
+def together(texts: Iterable[tuple[int, bytes, bytes, bool]]) -> tuple[bytes, list[Text]]:
+    """Texts in one, each behind the name of what holds it; and where each begins and ends, by its number.
+
+    Args:
+        texts: number, text, name, and whether it stands without quotes there.
+    """
     parts: list[bytes] = []
     places: list[Text] = []
     at = 0
-    for number, text, name in texts:
-        before, after = (b'"' + name + b'": "', b'"' + _BETWEEN) if name else (b"", _BETWEEN)
+    for number, text, name, is_bare in texts:
+        quote = b"" if is_bare else b'"'
+        before, after = (b'"' + name + b'": ' + quote, quote + _BETWEEN) if name else (b"", _BETWEEN)
         parts += (before, text, after)
         places.append(Text(at + len(before), at + len(before) + len(text), number))
         at += len(before) + len(text) + len(after)

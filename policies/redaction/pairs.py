@@ -7,6 +7,8 @@ is put into one line, and judged as that line is.
 from collections.abc import Callable, Iterator
 from itertools import chain
 
+from blake3 import blake3
+
 from policies.redaction.detector import Detector, Found
 from policies.redaction.patterns import compiled
 
@@ -47,6 +49,9 @@ _UNDERLINED = bytes.maketrans(b".:/-", b"____")
 ID = "named-value"
 """Of the one rule that is here."""
 
+_KNOWN = 4096
+"""Pairs whose kind is remembered: each is seen in several spellings of its window."""
+
 _KEYWORDS = ("value", "plaintext", "content", "secret")
 _FOLLOWED = ('"', "'", ":", "=", " =", "  ", ">")
 
@@ -58,6 +63,16 @@ def named(judge: Callable[[bytes], str | None], kinds: tuple[str, ...]) -> Detec
         judge: the kind of secret that a line such as `X_TOKEN=…` holds; None: it holds none.
         kinds: that it may tell.
     """
+    known: dict[bytes, str | None] = {}
+
+    def judged(name: bytes, value: bytes) -> str | None:
+        # By digest: what was judged may be a secret, and is not to lie about.
+        which = blake3(name + b"=" + value).digest(16)
+        if which not in known:
+            if len(known) >= _KNOWN:
+                known.clear()
+            known[which] = judge(name + b"=" + value) or judge(name + b'="' + value + b'"')
+        return known[which]
 
     def find(text: bytes) -> Iterator[Found]:
         if _NEEDS.search(text) is None:
@@ -69,8 +84,7 @@ def named(judge: Callable[[bytes], str | None], kinds: tuple[str, ...]) -> Detec
             start, end = next(span for span in map(match.span, values) if span[0] >= 0)
             if _SENSITIVE.search(match[name]) is None:
                 continue
-            said = match[name].translate(_UNDERLINED)
-            kind = judge(said + b"=" + text[start:end].strip()) or judge(said + b'="' + text[start:end].strip() + b'"')
+            kind = judged(match[name].translate(_UNDERLINED), text[start:end].strip())
             if kind is not None:
                 yield Found(start, end, kind)
 

@@ -5,9 +5,9 @@ What is JSON within JSON within a tool's output shows a newline as `\\\\n`, a qu
 """
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from policies.redaction.patterns import compiled
 
@@ -39,17 +39,34 @@ _LEAD = (
 _LED = compiled(_LEAD, "lead")
 
 
+_SEGMENT = 1 << 16
+"""Bytes of a text that are spelled out in one go, for all windows within them."""
+
+
+class View(Protocol):
+    """A text in another spelling."""
+
+    @property
+    def text(self) -> bytes:
+        """The spelling."""
+
+    def origin(self, start: int, end: int) -> tuple[int, int]:
+        """The stretch of the origin that is spelled `text[start:end]`; an escape is taken whole or not at all."""
+
+
 class Plain(NamedTuple):
     """A text, spelled out.
 
     Attributes:
         text: the spelling.
+        before: for each place where it differs: where that begins in the origin.
         after: for each place where it differs: the offset in `text` just after what was put there.
         put: as many bytes were put there.
         shift: as many bytes does the origin have more, from that offset on.
     """
 
     text: bytes
+    before: tuple[int, ...]
     after: tuple[int, ...]
     put: tuple[int, ...]
     shift: tuple[int, ...]
@@ -57,6 +74,21 @@ class Plain(NamedTuple):
     def origin(self, start: int, end: int) -> tuple[int, int]:
         """The stretch of the origin that is spelled `text[start:end]`; an escape is taken whole or not at all."""
         return self._place(start)[0], self._place(end - 1)[1]
+
+    def forward(self, start: int, end: int) -> tuple[int, int]:
+        """The stretch of the text that spells a stretch of the origin; an escape is taken whole."""
+        first, last = bisect_right(self.before, start), bisect_left(self.before, end)
+        return self._spelled(first, start, last=False), self._spelled(last, end, last=True)
+
+    def _spelled(self, index: int, at: int, *, last: bool) -> int:
+        """Where a place of the origin is spelled, before which so many places that differ begin."""
+        if not index:
+            return at
+        index -= 1
+        stop = self.after[index]
+        if at >= stop + self.shift[index]:
+            return at - self.shift[index]
+        return stop if last else stop - self.put[index]
 
     def _place(self, at: int) -> tuple[int, int]:
         """Where what a byte of the text is spelled from begins and ends in the origin."""
@@ -67,13 +99,74 @@ class Plain(NamedTuple):
         return at + before, at + before + 1
 
 
+class Window(NamedTuple):
+    """What a stretch of a text is in its spelling.
+
+    Attributes:
+        text: the spelling.
+        whole: in which it stands.
+        at: where there.
+        shift: how much later the origin's stretch begins than what `whole` spells.
+    """
+
+    text: bytes
+    whole: Plain
+    at: int
+    shift: int
+
+    def origin(self, start: int, end: int) -> tuple[int, int]:
+        """See `View`."""
+        start, end = self.whole.origin(start + self.at, end + self.at)
+        return max(start - self.shift, 0), end - self.shift
+
+
+class Spellings:
+    """A text, spelled out where it is looked at, each part once.
+
+    Args:
+        data: the text.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._segments: dict[int, Plain | None] = {}
+
+    def window(self, start: int, end: int) -> View | None:
+        """A stretch of it; None where it holds no escape."""
+        number = start // _SEGMENT
+        first, last = self._cut(number), self._cut(number + 1)
+        if not first <= start <= end <= last:
+            return plain(self._data[start:end])
+        if number not in self._segments:
+            self._segments[number] = plain(self._data[first:last])
+        whole = self._segments[number]
+        if whole is None:
+            return None
+        begin, stop = whole.forward(start - first, end - first)
+        text = whole.text[begin:stop]
+        return Window(text, whole, begin, start - first) if text != self._data[start:end] else None
+
+    def _cut(self, number: int) -> int:
+        """Where a segment begins: behind a space, where no escape is cut in two, if there is one near."""
+        at = number * _SEGMENT
+        if not number or at >= len(self._data):
+            return min(at, len(self._data))
+        space = self._data.find(b" ", at, at + 256)
+        return space + 1 if space >= 0 else at
+
+
 def plain(text: bytes) -> Plain | None:
     """A text without escapes of JSON, URLs and HTML, at any depth of backslashes; None where it has none."""
     first = _ANY.search(text)
     if first is None:
         return None
-    found = _ESCAPE.finditer(text, first.start())
-    return _replaced(text, ((*match.span(), _spelled(match)) for match in found))
+    known: dict[bytes, bytes] = {}
+    changes = []
+    for match in _ESCAPE.finditer(text, first.start()):
+        if (put := known.get(sign := match[0])) is None:
+            put = known[sign] = _spelled(match)
+        changes.append((*match.span(), put))
+    return _replaced(text, changes)
 
 
 def bare(text: bytes) -> Plain | None:
@@ -101,6 +194,7 @@ def joined(text: bytes, heads: Collection[bytes]) -> Plain | None:
 
 def _replaced(text: bytes, changes: Iterable[tuple[int, int, bytes]]) -> Plain | None:
     parts: list[bytes] = []
+    before: list[int] = []
     after: list[int] = []
     puts: list[int] = []
     shift: list[int] = []
@@ -111,6 +205,7 @@ def _replaced(text: bytes, changes: Iterable[tuple[int, int, bytes]]) -> Plain |
         parts += (text[last:start], put)
         length += start - last + len(put)
         lost += end - start - len(put)
+        before.append(start)
         after.append(length)
         puts.append(len(put))
         shift.append(lost)
@@ -118,7 +213,7 @@ def _replaced(text: bytes, changes: Iterable[tuple[int, int, bytes]]) -> Plain |
     if not after:
         return None
     parts.append(text[last:])
-    return Plain(b"".join(parts), tuple(after), tuple(puts), tuple(shift))
+    return Plain(b"".join(parts), tuple(before), tuple(after), tuple(puts), tuple(shift))
 
 
 def _spelled(match: re.Match[bytes]) -> bytes:

@@ -23,7 +23,7 @@ from policies.redaction.pseudonym import MARK, REVERSIBLE, Pseudonyms, restore
 from policies.redaction.scan import TooMany
 from policies.redaction.span import Span
 from policies.redaction.splice import Put, Spliced
-from policies.redaction.walk import Leaf, walk
+from policies.redaction.walk import Leaf, Role, is_number, walk
 from schemas.errors import LedgerError
 
 MEMORY = 64 << 20
@@ -45,6 +45,7 @@ _BATCH = 1 << 20
 """Bytes that are looked at in one go, between two looks at the time."""
 
 _LISTS = ("input", "tools")
+_ROLES: Mapping[str, Role] = {"input": "item", "tools": "tool", "text": "format"}
 _OTHERWISE = "masked"
 """The kind in a pseudonym whose own kind is a known secret's value: too short to be one."""
 
@@ -204,19 +205,19 @@ class Redactor:
         value: dict[str, Any] = {}
         bounds = _Bounds(expired)
 
-        def one(member: Any, place: str, *, item: bool = False) -> Any:
-            kept = self._remembered(member, place, bounds, item=item)
+        def one(member: Any, place: str, role: Role = "") -> Any:
+            kept = self._remembered(member, place, bounds, role)
             bounds.take(len(kept.found))
             found.extend(each._replace(place=place + each.place) for each in kept.found)
             mapping.update(kept.mapping)
             return member if kept.value is _SAME else kept.value
 
         for name, member in request.items():
-            if name in _LISTS and isinstance(member, list):
-                new = [one(each, f"{name}[{index}]", item=name == "input") for index, each in enumerate(member)]
+            if name in _LISTS and isinstance(member, list) and not is_number(member):
+                new = [one(each, f"{name}[{index}]", _ROLES[name]) for index, each in enumerate(member)]
                 value[name] = new if any(a is not b for a, b in zip(new, member, strict=True)) else member
-            elif isinstance(member, str | list | dict):
-                value[name] = one(member, name)
+            elif isinstance(member, str | list | dict) or is_number(member):
+                value[name] = one(member, name, _ROLES.get(name, ""))
             else:
                 value[name] = member
         return Redacted(value, tuple(found), mapping)
@@ -249,24 +250,24 @@ class Redactor:
         if back is item:
             return item
         bounds = _Bounds(expired)
-        echo = self._remembered(back, "", bounds, item=True)
-        came = self._remembered(item, "", bounds, item=True)
+        echo = self._remembered(back, "", bounds, "item")
+        came = self._remembered(item, "", bounds, "item")
         alike = _spelled(back if echo.value is _SAME else echo.value) == _spelled(
             item if came.value is _SAME else came.value
         )
         return back if alike else item
 
-    def _remembered(self, member: Any, place: str, bounds: _Bounds, *, item: bool) -> _Kept:
+    def _remembered(self, member: Any, place: str, bounds: _Bounds, role: Role) -> _Kept:
         try:
             spelled = msgspec.json.encode(member)
         except UnicodeEncodeError:
             raise Unredacted(f"{place}: a text holds what is no character") from None
-        digest = blake3((b"\1" if item else b"\0") + spelled).digest()
+        digest = blake3(role.encode() + b"\0" + spelled).digest()
         kept = self._kept.get(digest)
         if kept is not None:
             self._kept.move_to_end(digest)
             return kept
-        kept = self._done(member, place, bounds, item=item)
+        kept = self._done(member, place, bounds, role)
         if kept.size > self._memory // _SHARE:
             return kept
         self._kept[digest] = kept
@@ -275,7 +276,7 @@ class Redactor:
             self._room += self._kept.popitem(last=False)[1].size
         return kept
 
-    def _done(self, member: Any, place: str, bounds: _Bounds, *, item: bool) -> _Kept:
+    def _done(self, member: Any, place: str, bounds: _Bounds, role: Role) -> _Kept:
         how = self.profile.binary
         value, carriers = (member, []) if how == "pass" else binary.replaced(member, how, self._mark, place)
         leaves: list[Leaf] = []
@@ -283,16 +284,20 @@ class Redactor:
         def collect(leaf: Leaf) -> None:
             leaves.append(leaf)
 
-        walk(value, collect, item=item, opens=how == "pass")
+        walk(value, collect, role=role, opens=how == "pass")
         masks = self._settled(leaves, bounds)
         texts = iter(zip(leaves, masks, strict=True))
 
         def put(_: Leaf) -> str | None:
             leaf, found = next(texts)
-            return _masked(leaf.text, found).text.decode() if found else None
+            if not found:
+                return None
+            # Of an array of bytes nothing is left; what stands for it stands in its place.
+            whole = leaf.number and leaf.text.startswith(b"[")
+            return found[0].put.strip(b'"').decode() if whole else _masked(leaf.text, found).text.decode()
 
         if any(masks):
-            value = walk(value, put, item=item, opens=how == "pass")
+            value = walk(value, put, role=role, opens=how == "pass")
         found, mapping = self._told(leaves, masks)
         found += tuple(Found(one.place, 0, 0, one.kind, "binary") for one in carriers)
         if value is member:
@@ -359,7 +364,7 @@ class Redactor:
     ) -> Iterator[tuple[int, list[Candidate]]]:
         found: dict[int, list[Candidate]] = {}
         if self._exact:
-            data, places = together((index, texts[index], b"") for index in batch)
+            data, places = together((index, texts[index], b"", True) for index in batch)
             known: set[Hit] = set()
             for hit in self._exact.hits(data, bounds.look):
                 known.add(hit)
@@ -369,10 +374,11 @@ class Redactor:
                 found.setdefault(index, []).append(one)
         if self._scanner is not None:
             judged = (index for index in batch if not leaves[index].stays)
-            data, places = together((index, texts[index], leaves[index].name) for index in judged)
+            data, places = together((index, texts[index], leaves[index].name, leaves[index].number) for index in judged)
             spans = (Candidate(*span) for span in self._scanned(data, bounds) if self.profile.masks(span.kind))
             for index, one in shared(places, bounds.often(spans)):
-                found.setdefault(index, []).append(one)
+                if one.kind not in REVERSIBLE or not leaves[index].keeps:
+                    found.setdefault(index, []).append(one)
         if self.profile.binary != "pass":
             for index in batch:
                 for start, end in binary.urls(texts[index]):

@@ -16,12 +16,12 @@ from blake3 import blake3
 from policies.redaction import commands, nested, pairs, records, structured
 from policies.redaction.detector import Detector
 from policies.redaction.patterns import compiled
-from policies.redaction.plain import Plain, bare, joined, plain
+from policies.redaction.plain import Spellings, View, bare, joined, plain
 from policies.redaction.rules import PSEUDONYM, RuleSet
 from policies.redaction.span import Span
 from schemas.errors import LedgerError
 
-VERSION = "2"
+VERSION = "3"
 """Of the detectors' code: raised with every change of what they find."""
 
 REVERSIBLE = frozenset({"path", "user", "email"})
@@ -115,11 +115,12 @@ class Scanner:
             _check(late)
             self._take(detector, _Window(data, 0, len(data)), data, (), found)
         reached: dict[int, int] = {}
+        spellings = Spellings(data)
         for index, start, end in self._windows(data, late):
             _check(late)
             start = max(start, reached.get(index, 0))
             if start < end and (named or self._detectors[index].id != pairs.ID):
-                reached[index] = self._look(self._detectors[index], data, start, end, found)
+                reached[index] = self._look(self._detectors[index], _Window(data, start, end), spellings, found)
         return found
 
     def _windows(self, data: bytes, late: Callable[[], bool] | None) -> Iterator[tuple[int, int, int]]:
@@ -151,14 +152,14 @@ class Scanner:
         for index, (first, last) in open_.items():
             yield index, max(first, 0), min(last, len(data))
 
-    def _look(self, detector: Detector, data: bytes, start: int, end: int, found: set[Span]) -> int:
+    def _look(self, detector: Detector, window: "_Window", spellings: Spellings, found: set[Span]) -> int:
         """Runs a detector over a window, in all spellings; tells up to where a find goes, if beyond its window."""
-        window = _Window(data, start, end)
+        data, start, end = window
         text = data[start:end]
         before = len(found)
         reached = self._take(detector, window, text, (), found)
-        views: tuple[Plain, ...] = ()
-        if (spelled := plain(text)) is not None:
+        views: tuple[View, ...] = ()
+        if (spelled := spellings.window(start, end)) is not None:
             text, views = spelled.text, (spelled,)
             reached = max(reached, self._take(detector, window, text, views, found))
         if detector.lines and (lines := bare(text)) is not None:
@@ -168,7 +169,7 @@ class Scanner:
         return reached
 
     def _take(
-        self, detector: Detector, window: "_Window", text: bytes, views: tuple[Plain, ...], found: set[Span]
+        self, detector: Detector, window: "_Window", text: bytes, views: tuple[View, ...], found: set[Span]
     ) -> int:
         data, start, end = window
         reached = 0
@@ -186,13 +187,17 @@ class Scanner:
                 raise TooMany(f"over {MOST:,} places must not leave", hint="send a part of it, or what is in it")
         return reached
 
+    def _rank(self, span: Span) -> tuple[bool, int, int, str]:
+        """Of two that overlap the higher one says what both are: a secret before what may come back."""
+        return span.kind not in REVERSIBLE, self._weights[span.rule], span.end - span.start, span.rule
+
     def _apart(self, found: set[Span], pseudonyms: list[tuple[int, int]]) -> list[Span]:
         """Stretches that overlap become one, of the heaviest kind, else the longest; pseudonyms are cut out of them."""
         whole: list[Span] = []
         for span in sorted(found):
             if whole and span.start < whole[-1].end:
                 last = whole[-1]
-                best = max((last, span), key=lambda one: (self._weights[one.rule], one.end - one.start, one.rule))
+                best = max((last, span), key=self._rank)
                 whole[-1] = Span(last.start, max(last.end, span.end), best.kind, best.rule)
             else:
                 whole.append(span)
