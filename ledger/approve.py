@@ -132,7 +132,8 @@ def find(log: Log, text: str, now: datetime) -> Waiting:
     """
     every = _all(log.chain.state, now)
     exact = [one for one in every if text == str(one.index)]
-    part = text if len(text) >= _SHORTEST else " "
+    # Digits alone are an index: they stand in some nonce sooner or later.
+    part = text if len(text) >= _SHORTEST and not text.isdecimal() else " "
     fitting = [one for one in every if part in one.entry.nonce or part in one.entry.subject]
     still = [one for one in fitting if one.standing.state in _OPEN]
     chosen = exact or still or fitting

@@ -9,6 +9,7 @@ import shlex
 import time
 import urllib.parse
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -204,6 +205,15 @@ def test_beginnings_without_end_take_linear_time(unit: bytes) -> None:
         return time.process_time() - started
 
     assert taken(1 << 21) < max(taken(1 << 18) * 20, 0.5)
+
+
+@pytest.mark.parametrize("unit", [b"%63", b"\\u0063", b"1,", b"63 ", b"corr", b"00000000: 63 6f 72 72\n"])
+def test_the_time_is_asked_for_in_every_view(unit: bytes) -> None:
+    asked = [time.process_time()]
+    for _ in Exact([("env:A", PLAIN), ("env:B", HARD)]).hits(unit * 300_000, lambda: asked.append(time.process_time())):
+        pass
+    asked.append(time.process_time())
+    assert max(later - earlier for earlier, later in pairwise(asked)) < 3
 
 
 @given(before=st.binary(max_size=7), after=st.binary(max_size=7), urlsafe=st.booleans())

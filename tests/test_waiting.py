@@ -7,11 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import openai
 import pytest
 
 import ledger
 from ledger import approve, govern
+from ledger.commit import Draft
 from ledger.gateway import outlet, server
 from ledger.gateway.client import Inside
 from schemas.entries import ApprovalConsumed, ApprovalRequested, ModelRequest
@@ -171,6 +173,66 @@ def test_of_many_at_once_exactly_one_uses_a_yes(path: Path, upstream: Upstream, 
         assert sorted(statuses) == [200] + [400] * 11
         assert len(upstream.requests) == 1
         assert sum(isinstance(r.entry, ModelRequest) for r in g.entries()) == 1
+
+
+def test_equal_calls_at_once_ask_once_and_a_no_is_a_no_for_all(path: Path, upstream: Upstream, tmp_path: Path) -> None:
+    with gate(path, upstream, tmp_path, ASKING) as g:
+        with ThreadPoolExecutor(12) as pool:
+            list(pool.map(lambda _: g.ask("release it"), range(12)))
+        assert len(asked(g)) == 1
+        say(g, BOB, "deny")
+        assert g.ask("release it").json()["error"]["code"] == "approval_denied"
+        assert upstream.requests == []
+
+
+def test_a_request_that_another_author_planted_asks_for_no_less(path: Path, upstream: Upstream, tmp_path: Path) -> None:
+    with gate(path, upstream, tmp_path, TWO) as g:
+        g.ask("release it")
+        asks = g.entries("approval.requested")[0].entry
+        for nonce, weaker in (("ab" * 16, {"quorum": ["1"]}), ("cd" * 16, {"requester": "nobody"})):
+            planted = msgspec.structs.replace(asks, nonce=nonce, step=0, **weaker)
+            g.log.writer.commit(Draft([planted], [], [""]))
+            say(g, ADA)
+            assert g.ask("release it").status_code == 400
+        assert upstream.requests == []
+
+
+def test_nobody_approves_what_he_asks_for_himself(path: Path, upstream: Upstream, tmp_path: Path) -> None:
+    with gate(path, upstream, tmp_path, ASKING) as g:
+        author = g.log.author().name.rpartition("/")[2]
+        oneself = Person(author, ("lead",))
+        with ledger.open(path) as log:
+            govern.add_approver(log, oneself.name, oneself.public, oneself.roles)
+        g.ask("release it")
+        assert asked(g)[-1].requester == author
+        with pytest.raises(ledger.LedgerError, match="self-approval"):
+            say(g, oneself)
+        assert g.ask("release it").status_code == 400
+
+
+def test_what_nobody_knows_the_price_of_nobody_can_approve(path: Path, upstream: Upstream, tmp_path: Path) -> None:
+    policy = ASKING.replace("max_cost_usd = 50\n", "").replace('"gpt-5.4-mini"', '"gpt-5.4-mini", "no-such-price"')
+    with gate(path, upstream, tmp_path, policy) as g:
+        told = g.post({"model": "no-such-price", "input": "x"})
+        assert told.status_code == 400
+        assert asked(g) == []
+
+
+def test_who_hangs_up_while_people_think_uses_no_approval_up(
+    path: Path, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ledger.gateway.steps.HANG_UP_S", 0.2)
+    monkeypatch.setattr("ledger.gateway.steps.ALIVE_S", 0.1)
+    with gate(path, upstream, tmp_path, ASKING) as g:
+        headers = {"authorization": f"Bearer {g.token}"}
+        body = {"model": "gpt-5.4-mini", "input": "release it", "stream": True}
+        with g.http.stream("POST", g.url + "/responses", json=body, headers=headers):
+            until(lambda: asked(g))
+        time.sleep(1.5)
+        say(g, ADA)
+        time.sleep(1)
+        assert not g.entries("approval.consumed")
+        assert g.post(body).status_code == 200
 
 
 def test_only_what_may_cost_more_asks(path: Path, upstream: Upstream, tmp_path: Path) -> None:

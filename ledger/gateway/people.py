@@ -4,6 +4,7 @@ A request without a stream is told where it stands; an equal one later, after a 
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import msgspec
@@ -12,15 +13,20 @@ from ledger import approve
 from ledger.commit import Draft
 from ledger.gateway.door import Door
 from ledger.gateway.records import Place
-from ledger.state import State
+from ledger.state import Recorded, State
 from policies import approvals
 from policies.evaluate import Question
 from policies.findings import Decision
 from policies.requests import Action
+from schemas.errors import LedgerError
 from schemas.policy import Approvals, Policy
 
 _LOOK_S = 0.5
 """Seconds between two looks for an answer."""
+
+
+class Asked(LedgerError):
+    """Somebody else has asked for the same meanwhile."""
 
 
 class People:
@@ -28,11 +34,19 @@ class People:
 
     Args:
         out: the bytes that would leave.
-        worst: micro-USD that they may cost.
+        worst: micro-USD that they may cost; None where nobody knows, which nobody can approve.
+        decision: by which policy asks for people.
     """
 
     def __init__(
-        self, door: Door, place: Place, policies: Sequence[Policy], out: bytes, model: str, worst: int | None
+        self,
+        door: Door,
+        place: Place,
+        policies: Sequence[Policy],
+        out: bytes,
+        model: str,
+        worst: int | None,
+        decision: Decision,
     ) -> None:
         self._door = door
         self._place = place
@@ -43,11 +57,23 @@ class People:
         self._action = Action(
             "model.request", subject, place.stage, place.lane, place.task, model, worst or 0, versions
         )
-        asking = [policy.approvals or Approvals() for policy in policies]
-        self._left = max((terms.wait_s for terms in asking), default=0.0)
+        self._needed = approvals.needed(policies, decision) if worst is not None else None
+        self._requester = door.log.author().name.removeprefix(f"{door.log.origin}/")
+        asking = {found.policy for found in decision.findings if found.effect == "require_approval"}
+        waits = [(one.approvals or Approvals()).wait_s for one in policies if one.policy_id in asking]
+        self._ends = time.monotonic() + min(waits, default=0.0)
+        self._asked = False
 
     def _standing(self, state: State) -> tuple[int, approvals.Standing] | None:
-        return approve.standing(state, self._place.run, self._action, self._door.now())
+        """Of a request that says what policy says today: another author could ask for less."""
+        run, needed = state.history.find(self._place.run), self._needed
+        found = approve.standing(state, self._place.run, self._action, self._door.now())
+        if found is None or run is None or needed is None:
+            return None
+        entry = run.requests.asked[found[0]].entry
+        as_asked = entry.quorum == needed.quorum and entry.requester == self._requester
+        soon = (entry.expires - entry.time).total_seconds() <= needed.expiry_s
+        return found if as_asked and soon else None
 
     def stand(self, state: State) -> approvals.State | None:
         """Where the request stands; None where people are still to be asked, or to be asked again."""
@@ -60,27 +86,36 @@ class People:
         return 0 if found is None else found[0]
 
     def request(self, decision: Decision, question: Question) -> Draft | None:
-        """What asks them, to be committed; None where no policy says whom."""
-        needed = approvals.needed(self._policies, decision)
-        if needed is None:
+        """What asks them, once for a call, to be committed; None where nobody can be asked.
+
+        The commit raises `Asked` where an equal call was first.
+        """
+        if self._needed is None or self._asked:
             return None
+        self._asked = True
         log = self._door.log
-        return approve.ask(
+        draft = approve.ask(
             log.writer,
             msgspec.structs.asdict(self._place),
             self._action,
             self._out,
-            needed,
-            requester=log.author().name,
+            self._needed,
+            requester=self._requester,
             question={"question": question, "findings": decision.findings},
             now=self._door.now(),
         )
 
+        def validate(state: State, since: list[Recorded]) -> None:
+            if self.stand(state) is not None:
+                raise Asked("it was asked for already")
+
+        draft.validate = validate
+        return draft
+
     async def wait(self) -> bool:
         """Waits a moment for an answer; False once it has waited for as long as policy lets it."""
-        if self._left <= 0:
+        if time.monotonic() >= self._ends:
             return False
-        self._left -= _LOOK_S
         await asyncio.sleep(_LOOK_S)
         await asyncio.to_thread(self._door.log.catch_up)
         return True
@@ -89,7 +124,7 @@ class People:
         """What a client is told."""
         found = self._standing(state)
         if found is None:
-            return "an approval is required"
+            return "an approval is required, and nobody can be asked" + ("" if self._needed else ": no price is known")
         index, standing = found
         if standing.state == "denied":
             return f"a person denied request {index}: {'; '.join(standing.reasons)}"

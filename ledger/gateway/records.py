@@ -120,10 +120,12 @@ class Records:
             )
         )
 
-    def consumed(self, to: int) -> None:
-        """The approval that is used up by the request after it."""
+    def consumed(self) -> ApprovalConsumed:
+        """The approval that is used up by the request after it; which, is said at the commit."""
         self.links[len(self.entries)] = ("decision", self._decided())
-        self.entries.append(ApprovalConsumed(**self._common, to=to, decision=0))
+        entry = ApprovalConsumed(**self._common, to=0, decision=0)
+        self.entries.append(entry)
+        return entry
 
     def _decided(self) -> int:
         return max(place for place, entry in enumerate(self.entries) if isinstance(entry, Decided))

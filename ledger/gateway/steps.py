@@ -5,6 +5,7 @@ answer before a client may act on it.
 """
 
 import asyncio
+from contextlib import suppress
 from functools import partial
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from ledger.gateway.binding import Bound
 from ledger.gateway.body import Body
 from ledger.gateway.door import Door
 from ledger.gateway.outlet import ALIVE_S, Outlet
-from ledger.gateway.people import People
+from ledger.gateway.people import Asked, People
 from ledger.gateway.records import Place, Records
 from ledger.gateway.release import Release
 from ledger.gateway.requestkey import VERSION, Key
@@ -28,7 +29,7 @@ from ledger.gateway.upstream import Leak, Unanswered
 from ledger.state import Recorded, State
 from policies import budget, evaluate, prices, routing, validation
 from policies.findings import Decision
-from schemas.entries import ModelRequest, ModelResponse
+from schemas.entries import ApprovalConsumed, ModelRequest, ModelResponse
 from schemas.errors import LedgerError, RunClosed, StorageFailed, UsageError
 from store.spool import PIECE
 
@@ -275,6 +276,9 @@ class Call:
         waited, looked = 0.0, False
         self._people = None
         while True:
+            if self._given_up:
+                # Nobody is there any more: no approval is used up for nothing.
+                raise asyncio.CancelledError
             state = door.log.chain.state
             question = self._question(state, approved=self._approved(state))
             decision = evaluate.evaluate(self.policies, question)
@@ -307,8 +311,7 @@ class Call:
         records.routing(self.routed.steps)
         records.redaction(self.redaction)
         self._reserved = self._worst or 0
-        if question.approved and self._people is not None:
-            records.consumed(self._people.asked(door.log.chain.state))
+        used = records.consumed() if question.approved else None
         entry = records.request(
             self._out,
             model=self.body.model,
@@ -318,7 +321,7 @@ class Call:
             cap=budget.cap(self.policies) or 0,
             envelope=self._envelope(),
         )
-        done = await self._commit(records.draft(self._decide_again(entry)))
+        done = await self._commit(records.draft(self._decide_again(entry, used)))
         door.recorded(self.place.run, unknown)
         self.index = done[-1].index
         door.conversations.asked(self.place, self.key, self.index)
@@ -343,13 +346,17 @@ class Call:
                 await asyncio.sleep(pause)
         await self._commit(records.draft())
 
-    def _decide_again(self, entry: ModelRequest) -> Any:
+    def _decide_again(self, entry: ModelRequest, used: ApprovalConsumed | None) -> Any:
         def validate(state: State, since: list[Recorded]) -> None:
             question = self._question(state, approved=self._approved(state))
             decision = evaluate.evaluate(self.policies, question)
             if decision.effect != "allow":
                 raise _Decided(decision)
+            if question.approved is not (used is not None):
+                raise _Decided(decision)
             msgspec.structs.force_setattr(entry, "attempt", question.attempt)
+            if used is not None and self._people is not None:
+                msgspec.structs.force_setattr(used, "to", self._people.asked(state))
 
         return validate
 
@@ -375,7 +382,7 @@ class Call:
         """6, where people decide: asks them, and waits where a stream can be kept alive; False where it is a no."""
         door = self.door
         if self._people is None:
-            self._people = People(door, self.place, self.policies, self._out, self.body.model, self._worst)
+            self._people = People(door, self.place, self.policies, self._out, self.body.model, self._worst, decision)
             # Somebody may have asked, and been answered, in another process.
             await asyncio.to_thread(door.log.catch_up)
             return True
@@ -384,7 +391,15 @@ class Call:
             draft = self._people.request(decision, question)
             if draft is None:
                 return False
-            await self._commit(draft)
+            unknown = door.unrecorded(self.place.run, self.policies)
+            if unknown:
+                # What people sign names policies by their digests: those can be read.
+                records = Records(door.log.writer, self.place, door.now())
+                records.policies(unknown)
+                await self._commit(records.draft())
+                door.recorded(self.place.run, unknown)
+            with suppress(Asked):
+                await self._commit(draft)
             return True
         return stands == "pending" and self.streamed and await self._people.wait()
 

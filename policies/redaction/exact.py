@@ -140,7 +140,7 @@ class Exact:
         if self._automaton is None:
             return
         yield from self._seen(data, look)
-        for spelled in views.spelled(data, beyond=self._beyond, around=self._around):
+        for spelled in views.spelled(data, beyond=self._beyond, around=self._around, look=look):
             look()
             for start, end, value in self._seen(spelled.view.text, look):
                 yield Hit(*spelled.origin(start, end), value)

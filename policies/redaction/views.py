@@ -4,11 +4,14 @@ Each view is whole or a part of the text, with the way back. RE2 tells whether t
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from policies.redaction.patterns import compiled
 from policies.redaction.splice import Put, Spliced
+
+_OFTEN = 4096
+"""Escapes between two looks at the time."""
 
 _X = "[0-9a-fA-F]"
 _SIGNS = rf"\\+(?:x{_X}{{2}}|u\{{|[0-7]{{3}}|/|u%s)|%%{_X}{{2}}|&(?:#|amp;|lt;|gt;|quot;|apos;)"
@@ -79,17 +82,20 @@ class Part(NamedTuple):
         return start + self.at, end + self.at
 
 
-def spelled(data: bytes, *, beyond: bool, around: int) -> Iterator[Part]:
+def spelled(data: bytes, *, beyond: bool, around: int, look: Callable[[], None]) -> Iterator[Part]:
     """A text without needless escapes, of JSON, C, URLs and HTML, at any depth.
 
     Args:
         beyond: whether characters beyond ASCII are of interest.
         around: bytes around each within which, in further views, those that JSON needs are spelled out too; 0: none.
+        look: called again and again; what it raises ends it.
     """
     puts: list[Put] = []
     near: list[list[int]] = []
     last = 0
-    for sign in (_ANY if beyond else _ASCII).finditer(data):
+    for number, sign in enumerate((_ANY if beyond else _ASCII).finditer(data)):
+        if number % _OFTEN == 0:
+            look()
         start = sign.start()
         if start < last or (match := _ESCAPE.match(data, start)) is None:
             continue
@@ -103,14 +109,19 @@ def spelled(data: bytes, *, beyond: bool, around: int) -> Iterator[Part]:
     if puts:
         yield Part(0, Spliced(data, puts))
     for start, end in near if around else ():
-        for view in bare(data[start:end]):
+        for view in _bare(data[start:end], look):
             yield Part(start, view)
 
 
-def bare(part: bytes) -> Iterator[Spliced]:
+def _bare(part: bytes, look: Callable[[], None]) -> Iterator[Spliced]:
     """A part of a text without any escapes: of one level, and of all, which a backslash of its own does not outlast."""
     for pattern in (_ONCE, _EVERY):
-        yield Spliced(part, [Put(*match.span(), _said(match, every=True)) for match in pattern.finditer(part)])
+        puts = []
+        for number, match in enumerate(pattern.finditer(part)):
+            if number % _OFTEN == 0:
+                look()
+            puts.append(Put(*match.span(), _said(match, every=True)))
+        yield Spliced(part, puts)
 
 
 def _said(match: re.Match[bytes], *, every: bool = False) -> bytes:
