@@ -245,6 +245,25 @@ def test_a_lost_answer_comes_again_restored(path: Path, tmp_path: Path) -> None:
         assert len(upstream.requests) == 2
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
+def test_a_recorded_answer_that_holds_a_secret_named_since_does_not_come_again(
+    path: Path, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    monkeypatch.setenv("NAMED", "correct-horse-battery")
+    body = {"model": "gpt-5.4-mini", "input": "x", "stream": stream}
+    upstream.reply(Answer("it is correct-horse-battery"))
+    with gate(path, upstream, tmp_path) as g:
+        assert "correct-horse-battery" in g.post(body).text
+        policy = str(tmp_path / "policy.toml")
+        settings = server.Settings(upstream.url, "env:UPSTREAM_KEY", (policy,), ("env:NAMED",))
+        after = Inside(g.log, settings)
+        headers = {"authorization": f"Bearer {g.token}", "x-stainless-retry-count": "1"}
+        again = g.http.post(f"{after.url}/responses", json=body, headers=headers)
+        after.close()
+        assert (again.status_code, again.json()["error"]["code"]) == (400, "invalid_response")
+        assert "correct-horse-battery" not in again.text
+
+
 def test_research_lets_no_picture_leave_and_gives_nothing_back(path: Path, tmp_path: Path) -> None:
     policy = POLICY + 'redaction_profile = "research"\n'
     with Upstream(key=KEY, script=_echo) as upstream, gate(path, upstream, tmp_path, policy) as g:

@@ -187,10 +187,10 @@ class Call:
         found = await asyncio.to_thread(find)
         if found is None:
             return False
-        kind = "text/event-stream; charset=utf-8" if self.streamed else "application/json"
-        self.outlet.begin(200, {"content-type": kind, "x-ledger-entry": str(found[0].to)})
         if self.door.exact.found(found[1]):
             raise Stopped("the recorded answer holds a secret that was named since", code="invalid_response")
+        kind = "text/event-stream; charset=utf-8" if self.streamed else "application/json"
+        self.outlet.begin(200, {"content-type": kind, "x-ledger-entry": str(found[0].to)})
         answer = self.answer
         answer.streamed = self.streamed
         answer.take(found[1], 0)

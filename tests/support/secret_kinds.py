@@ -70,7 +70,7 @@ _CONTEXT_HELD_OUT = (
     "{field}={} ./run.sh --once",
     '{"name": "{field}", "value": "{}"}',
     "docker run -e {field}={} acme/app",
-    "our {field} is {} for now",
+    "our {field} is {} until monday",
 )
 _SENTENCE = (
     "{}",
