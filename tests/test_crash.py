@@ -405,7 +405,8 @@ def test_work_goes_on_when_the_folder_of_temporary_files_was_cleaned_away(place:
         kept = []
         for content in (b"small", os.urandom(200_000), b"small again", os.urandom(200_000)):
             kept.append((run.artifact(content), content))
-            shutil.rmtree(place.path / "tmp")
+            # What cleans up by age meets, as this does, names that others remove meanwhile.
+            shutil.rmtree(place.path / "tmp", ignore_errors=True)
         for appended, content in kept:
             assert log.read(appended.address) == content
     assert why_not_sound_elsewhere(place) == ""
