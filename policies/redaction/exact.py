@@ -11,14 +11,13 @@ line, put together by a program from what is no literal, turned around; in capit
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
 from blake3 import blake3
 
 from policies.redaction import views
 from policies.redaction.spellings import SHORTEST, Form, forms, parts
-from policies.redaction.splice import Put, Spliced
 
 __all__ = ("PROFILE", "SHORTEST", "Exact", "Hit")
 
@@ -100,37 +99,6 @@ class Exact:
         """Where values stand, in order; hits may overlap."""
         return sorted(set(self.hits(data)))
 
-    def redact(self, value: Any, mark: Callable[[str], str]) -> tuple[Any, int]:
-        """A JSON value with every string and name masked; and how often something was.
-
-        Args:
-            mark: makes what stands in the place of a value.
-        """
-        count = 0
-
-        def masked(text: str) -> str:
-            nonlocal count
-            data = text.encode("utf-8", "surrogatepass")
-            puts: list[Put] = []
-            for hit in sorted(self.find(data), key=lambda hit: (hit.start, -hit.end)):
-                if puts and hit.start < puts[-1].end:
-                    puts[-1] = puts[-1]._replace(end=max(puts[-1].end, hit.end))
-                else:
-                    puts.append(Put(hit.start, hit.end, mark(hit.value).encode()))
-            count += len(puts)
-            return Spliced(data, puts).text.decode("utf-8", "surrogatepass") if puts else text
-
-        def walk(inner: Any) -> Any:
-            if isinstance(inner, str):
-                return masked(inner)
-            if isinstance(inner, list):
-                return [walk(item) for item in inner]
-            if isinstance(inner, dict):
-                return {masked(name): walk(item) for name, item in inner.items()}
-            return inner
-
-        return walk(value), count
-
     def hits(self, data: bytes, look: Callable[[], None] = lambda: None) -> Iterator[Hit]:
         """The same as they are found, some of them more than once.
 
@@ -140,17 +108,9 @@ class Exact:
         if self._automaton is None:
             return
         yield from self._seen(data, look)
-        for spelled in views.spelled(data, beyond=self._beyond, around=self._around, look=look):
+        for part in views.seen(data, beyond=self._beyond, around=self._around, longest=self._bytes, look=look):
             look()
-            for start, end, value in self._seen(spelled.view.text, look):
-                yield Hit(*spelled.origin(start, end), value)
-        look()
-        if (small := views.lowered(data)) is not None:
-            for start, end, value in self._seen(small.text, look):
-                yield Hit(*small.origin(start, end), value)
-        for part in views.bytewise(data, self._bytes):
-            look()
-            for start, end, value in self._begun(part.view.text, [], look):
+            for start, end, value in self._seen(part.view.text, look):
                 yield Hit(*part.origin(start, end), value)
 
     def _seen(self, data: bytes, look: Callable[[], None]) -> Iterator[Hit]:

@@ -71,3 +71,25 @@ def compiled(pattern: str, name: str) -> Pattern:
         ) from None
     regexp: Pattern = found
     return regexp
+
+
+class Which:
+    """Several patterns, looked for in one pass.
+
+    Args:
+        patterns: in RE2's syntax.
+    """
+
+    __slots__ = ("_set",)
+
+    def __init__(self, *patterns: str) -> None:
+        options = re2.Options()
+        options.max_mem = _MEMORY
+        self._set = re2.Set.SearchSet(options)
+        for pattern in patterns:
+            self._set.Add(pattern)
+        self._set.Compile()
+
+    def __call__(self, text: bytes) -> frozenset[int]:
+        """The numbers of those that match somewhere."""
+        return frozenset(self._set.Match(text) or ())

@@ -1,13 +1,13 @@
 """A text as its last reader sees it, for values that are known by name: escapes spelled out, bytes read, lines joined.
 
-Each view is whole or a part of the text, with the way back. RE2 tells whether there is anything to see at all.
+Each view is whole or a part of the text, with the way back. RE2 tells, in one pass, whether there is anything to see.
 """
 
 import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from policies.redaction.patterns import compiled
+from policies.redaction.patterns import Which, compiled
 from policies.redaction.splice import Put, Spliced
 
 _OFTEN = 4096
@@ -27,7 +27,8 @@ _ENTITIES = {b"amp": b"&", b"lt": b"<", b"gt": b">", b"quot": b'"', b"apos": b"'
 
 # Eight bytes and more, as numbers or pairs of digits; what stands between them may break the line.
 _GAP = r"(?:\s|\\+[nrt]|[,;:|-]|[\"'`+])"
-_LIST = compiled(rf"(?:[0-9]{{1,3}}{_GAP}+){{7}}[0-9]|(?:{_X}{{2}}{_GAP}+(?:0x)?){{7}}{_X}{{2}}", "list of bytes")
+_LISTED = rf"(?:[0-9]{{1,3}}{_GAP}+){{7}}[0-9]|(?:{_X}{{2}}{_GAP}+(?:0x)?){{7}}{_X}{{2}}"
+_LIST = compiled(_LISTED, "list of bytes")
 _NUMBERS = 1 << 15
 """Of a list, in one part."""
 
@@ -37,7 +38,8 @@ _GAPS = re.compile(rb"(?:[ \t\r\n]|\\+[nrt]|[,;:|\"'`+-])*+")
 
 # A line of xxd, hexdump -C or od: an offset, then bytes; what they spell may stand behind.
 _GROUP = rf"(?:{_X}{{2}}){{1,2}}"
-_DUMPED = compiled(rf"{_X}{{4,16}}:? {{1,4}}{_GROUP}(?: {{1,2}}{_GROUP}){{3,}}", "dump")
+_DUMP = rf"{_X}{{4,16}}:? {{1,4}}{_GROUP}(?: {{1,2}}{_GROUP}){{3,}}"
+_DUMPED = compiled(_DUMP, "dump")
 _DUMP_LINE = re.compile(
     rb"[^\n]{0,24}?(?<![0-9a-fA-F])[0-9a-fA-F]{4,16}:? {1,4}"
     rb"((?:(?:[0-9a-fA-F]{4} ){1,7}|(?:[0-9a-fA-F]{2} {1,2}){0,15})[0-9a-fA-F]{2,4})(?![0-9a-fA-F])"
@@ -46,6 +48,11 @@ _LINE_END = re.compile(rb"\r?\n|(?:\\+r)?\\+n")
 _BYTE = re.compile(rb"[0-9a-fA-F]{2}")
 
 _HEX = compiled(f"{_X}{{16,}}", "hex")
+# Of 16 digits in both cases, 6 stand on one side of where the case changes, or 5 without a case between.
+_MIXED = "|".join(
+    f"{_X}{{5}}[{a}][0-9]*[{b}]|[{a}][0-9]{{5,}}[{b}]|[{a}][0-9]*[{b}]{_X}{{5}}"
+    for a, b in (("a-f", "A-F"), ("A-F", "a-f"))
+)
 
 _BREAK = rb"[ \t]*+(?:\\*+\r?\n|(?:\\+r)?\\+n)(?:[ \t]|\\+t)*+"
 _MARKER = rb"(?:(?:[+>|#*-]|//)(?:[ \t]|\\+t)*+)?"
@@ -58,6 +65,13 @@ _BREAKS = (
     (re.compile(b"=" + _BREAK), b""),
     (re.compile(_QUOTE + rb"[ \t]*+[+.&,]?(?:" + _BREAK + _MARKER + rb")?[ \t]*+[+.&]?[ \t]*+" + _QUOTE), b""),
 )
+
+
+# What there may be to see, in this order: escapes, lists, dumps, hex digits of mixed case.
+_WHICH = {
+    beyond: Which(_SIGNS % (f"{_X}{{4}}" if beyond else f"00[2-7]{_X}"), _LISTED, _DUMP, _MIXED)
+    for beyond in (False, True)
+}
 
 
 class Part(NamedTuple):
@@ -82,7 +96,26 @@ class Part(NamedTuple):
         return start + self.at, end + self.at
 
 
-def spelled(data: bytes, *, beyond: bool, around: int, look: Callable[[], None]) -> Iterator[Part]:
+def seen(data: bytes, *, beyond: bool, around: int, longest: int, look: Callable[[], None]) -> Iterator[Part]:
+    """Every view of a text in which something else stands than in the text.
+
+    Args:
+        beyond, around: as `_spelled` takes them.
+        longest: bytes of the longest value.
+        look: called again and again; what it raises ends it.
+    """
+    there = _WHICH[beyond](data)
+    if 0 in there:
+        yield from _spelled(data, beyond=beyond, around=around, look=look)
+    if 3 in there and (small := _lowered(data)) is not None:
+        yield Part(0, small)
+    if 1 in there:
+        yield from _lists(data, longest)
+    if 2 in there:
+        yield from _dumps(data, longest)
+
+
+def _spelled(data: bytes, *, beyond: bool, around: int, look: Callable[[], None]) -> Iterator[Part]:
     """A text without needless escapes, of JSON, C, URLs and HTML, at any depth.
 
     Args:
@@ -141,8 +174,8 @@ def _said(match: re.Match[bytes], *, every: bool = False) -> bytes:
     return b"\\" if every else b"/"
 
 
-def bytewise(data: bytes, longest: int) -> Iterator[Part]:
-    """What lists of numbers, of pairs of hex digits, and dumps of bytes spell.
+def _lists(data: bytes, longest: int) -> Iterator[Part]:
+    """What lists of numbers and of pairs of hex digits spell.
 
     Args:
         longest: bytes of the longest value: as far do the parts of a long list overlap.
@@ -159,6 +192,10 @@ def bytewise(data: bytes, longest: int) -> Iterator[Part]:
                 if len(puts) < longest + _NUMBERS:
                     break
                 start = _past(data, start + puts[_NUMBERS - 1].end)
+
+
+def _dumps(data: bytes, longest: int) -> Iterator[Part]:
+    """What dumps of bytes spell."""
     at = 0
     while (match := _DUMPED.search(data, at)) is not None:
         at = match.start()
@@ -221,7 +258,7 @@ def _only(data: bytes, puts: list[Put]) -> Spliced:
     return Spliced(data, [*filled, Put(last, len(data), b"")])
 
 
-def lowered(data: bytes) -> Spliced | None:
+def _lowered(data: bytes) -> Spliced | None:
     """A text whose hex digits of mixed case are all small; None where there are none."""
     puts = []
     for match in _HEX.finditer(data):
