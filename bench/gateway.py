@@ -446,7 +446,7 @@ def _steps(report: Report, base: Path, upstream: Served, count: int) -> None:
             spans.wrap(owner, name, label)
         run = log.run("bench", stage="lift")
         settings = server.Settings(upstream=upstream.url, key="env:BENCH_UPSTREAM_KEY", policies=(str(policy),))
-        inside = Inside(log, settings)
+        inside = Inside.start(log, settings)
         client = Client(Served(inside.url, token(log, run.id, "lift"), os.getpid()))
         for number in range(count + 20):
             spans.spent.clear()

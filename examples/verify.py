@@ -69,11 +69,16 @@ KINDS = {
     | {"to": NUMBERS, "status": "completed|incomplete|failed|refused|malformed|cut_off|timeout|unreachable"}
     | {"verdict": "valid|invalid|none"}
     | dict.fromkeys(("http?", "input?", "cached?", "output?", "reasoning?", "cost?", "reserved?", "latency?"), POSITIVE)
-    | {"chunks?": ADDRESS},
+    | {"wire?": ADDRESS},
     "reservation.released": {"to": NUMBERS, "reserved?": POSITIVE, "detail?": ADDRESS},
     "violation": {"rule": RULE, "to?": POSITIVE, "detail?": ADDRESS},
     "run.paused": {"detail?": ADDRESS},
     "run.resumed": {"detail?": ADDRESS},
+    "action.started": CONTENT | {"egress": "enforced|advisory", "inputs?": ADDRESS},
+    "action.ended": CONTENT
+    | {"to": NUMBERS, "status": range(256)}
+    | dict.fromkeys(("outputs?", "stdout?", "stderr?"), ADDRESS),
+    "replay": CONTENT | {"of": RUN, "verdict": "reproduced|diverged|not_replayable"},
     "value": CONTENT,
 }
 OF_NO_RUN = ("trust.changed", "keys.changed", "erasure", "disclosure", "schema", "violation")

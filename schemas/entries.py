@@ -421,7 +421,8 @@ class ModelResponse(Content, tag="model.response", frozen=True, kw_only=True):
         cost: micro-USD.
         reserved: what the request had reserved, and is free again.
         latency: milliseconds from the first byte sent to the last received.
-        chunks: sealed JSON: milliseconds and length of each piece of a stream.
+        wire: sealed JSON: headers that a client needs, milliseconds and length of each piece, and whether the client
+            had gone away before it could have the answer.
     """
 
     to: Index
@@ -435,11 +436,11 @@ class ModelResponse(Content, tag="model.response", frozen=True, kw_only=True):
     cost: Index = 0
     reserved: Index = 0
     latency: Index = 0
-    chunks: Address = ""
+    wire: Address = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_address(self.chunks)
+        _check_address(self.wire)
 
 
 class ReservationReleased(Entry, tag="reservation.released", frozen=True, kw_only=True):
@@ -499,6 +500,61 @@ class RunResumed(Entry, tag="run.resumed", frozen=True, kw_only=True):
         _check_address(self.detail)
 
 
+class ActionStarted(Content, tag="action.started", frozen=True, kw_only=True):
+    """A command begins; its content is the command with its folder, environment, clock and toolchain, as JSON.
+
+    Attributes:
+        egress: `enforced`: it reaches nothing but the gateway; `advisory`: nothing keeps it from another way out.
+        inputs: address of the tree of files that it is given; empty where it works on the real ones.
+    """
+
+    egress: Literal["enforced", "advisory"]
+    inputs: Address = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_address(self.inputs)
+
+
+class ActionEnded(Content, tag="action.ended", frozen=True, kw_only=True):
+    """A command has ended; its content is what it used, and why it was ended, as JSON.
+
+    Attributes:
+        to: index of its `action.started`.
+        status: exit status; 128 and its number where a signal ended it.
+        outputs: address of the tree of files that it left.
+        stdout, stderr: addresses of what it printed; empty where that is nothing, or went to a terminal.
+    """
+
+    to: Index
+    status: Annotated[int, msgspec.Meta(ge=0, le=255)]
+    outputs: Address = ""
+    stdout: Address = ""
+    stderr: Address = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for address in (self.outputs, self.stdout, self.stderr):
+            _check_address(address)
+
+
+class Replayed(Content, tag="replay", frozen=True, kw_only=True):
+    """A run was executed again; its content is the report, as JSON.
+
+    Attributes:
+        of: the run.
+        verdict: whether everything that decides came out alike, byte for byte.
+    """
+
+    of: str
+    verdict: Literal["reproduced", "diverged", "not_replayable"]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not is_run_id(self.of):
+            raise ValueError("not a run id")
+
+
 class Value(Content, tag="value", frozen=True, kw_only=True):
     """Something that a program wants kept for its replay: a time, a random number."""
 
@@ -528,6 +584,9 @@ Known = (
     | Violation
     | RunPaused
     | RunResumed
+    | ActionStarted
+    | ActionEnded
+    | Replayed
     | Value
 )
 """Every kind that this version interprets."""

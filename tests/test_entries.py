@@ -22,6 +22,8 @@ from ledger.trust import read_keys, read_trust
 from schemas.entries import (
     KINDS,
     MAX_ENTRY,
+    ActionEnded,
+    ActionStarted,
     Approval,
     ApprovalBreakGlass,
     ApprovalConsumed,
@@ -37,6 +39,7 @@ from schemas.entries import (
     PolicyInForce,
     Prompt,
     Redaction,
+    Replayed,
     ReservationReleased,
     Response,
     Routing,
@@ -130,7 +133,7 @@ EVERY_KIND: list[Known] = [
         cost=2345,
         reserved=12_345,
         latency=870,
-        chunks=ELSEWHERE,
+        wire=ELSEWHERE,
     ),
     ReservationReleased(1, TIME, RUN, 12, to=10, reserved=12_345, detail=PLACE),
     Violation(1, TIME, RUN, 13, rule="cost", to=11, detail=PLACE),
@@ -158,6 +161,21 @@ EVERY_KIND: list[Known] = [
     ),
     ApprovalBreakGlass(1, TIME, RUN, 18, request=PLACE, sha512=HEX128, signature="AAAA", to=17, detail=ELSEWHERE),
     ApprovalConsumed(1, TIME, RUN, 19, to=17, decision=15),
+    ActionStarted(1, TIME, RUN, 20, content=PLACE, digest=HEX, egress="enforced", inputs=ELSEWHERE),
+    ActionEnded(
+        1,
+        TIME,
+        RUN,
+        21,
+        content=PLACE,
+        digest=HEX,
+        to=20,
+        status=143,
+        outputs=ELSEWHERE,
+        stdout=PLACE,
+        stderr=ELSEWHERE,
+    ),
+    Replayed(1, TIME, RUN, 22, content=PLACE, digest=HEX, of=RUN, verdict="not_replayable"),
 ]
 FULL = EVERY_KIND[6]
 RAW = encode(FULL)
@@ -467,6 +485,7 @@ NOT_RUNS = [
 ]
 TOO_LONG = ["x" * 201, "é" * 201, "😀" * 201, "x" * 60_000, 0, None, ["x"]]
 APPROVAL, ERASURE, FINISHED = EVERY_KIND[7], EVERY_KIND[8], EVERY_KIND[3]
+STARTED, ENDED, REPLAYED = EVERY_KIND[-3:]
 POLICY, DECIDED, ROUTED, REDACTED, REQUEST, ANSWER = (EVERY_KIND[i] for i in (10, 12, 13, 14, 15, 16))
 NOT_INDEXES = [-1, 2**53, 1.5, "7", None, True]
 NOT_RULES = ["", "Model", "a b", "-a", "a\n", "é", "artifact://", "x" * 101, 0, None]
@@ -505,7 +524,14 @@ CHARACTERS: dict[str, tuple[Known, str, list[Any]]] = {
     "decision": (REQUEST, "decision", NOT_INDEXES),
     "status of an answer": (ANSWER, "status", ["", "done", "completed\n", None, 0]),
     "verdict": (ANSWER, "verdict", ["", "ok", None, 0]),
-    "chunks": (ANSWER, "chunks", NOT_ADDRESSES),
+    "wire": (ANSWER, "wire", NOT_ADDRESSES),
+    "egress": (STARTED, "egress", ["", "Enforced", "none", None, 0]),
+    "inputs": (STARTED, "inputs", NOT_ADDRESSES),
+    "exit status": (ENDED, "status", [-1, 256, 1.5, "0", None, True]),
+    "outputs": (ENDED, "outputs", NOT_ADDRESSES),
+    "stdout": (ENDED, "stdout", NOT_ADDRESSES),
+    "verdict of a replay": (REPLAYED, "verdict", ["", "same", "not replayable", None, 1]),
+    "replayed run": (REPLAYED, "of", ["", *NOT_RUNS]),
     "rule": (EVERY_KIND[18], "rule", NOT_RULES),
 }  # fmt: skip
 
@@ -727,7 +753,7 @@ def test_references_of_every_kind() -> None:
     for entry in EVERY_KIND:
         members = msgspec.to_builtins(entry).values()
         assert found(encode(entry)) == [value for value in members if value in named], kind_of(entry)
-    assert {tuple(found(encode(entry))) for entry in EVERY_KIND} == {(), (PLACE,), (PLACE, ELSEWHERE)}
+    assert {len(found(encode(entry))) for entry in EVERY_KIND} == {0, 1, 2, 4}
 
 
 NEARLY = ["artifact:", "artifact:/", " " + PLACE, "Artifact://", "x" + PLACE, 'x"' + PLACE + '"', '"' + PLACE,

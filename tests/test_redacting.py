@@ -225,7 +225,7 @@ def test_pseudonyms_are_the_same_in_every_gateway_of_a_run_and_others_in_another
         settings = server.Settings(
             upstream=upstream.url, key="env:UPSTREAM_KEY", policies=(str(tmp_path / "policy.toml"),)
         )
-        again = Inside(g.log, settings)
+        again = Inside.start(g.log, settings)
         try:
             headers = {"authorization": f"Bearer {g.token}"}
             g.http.post(f"{again.url}/responses", json={"model": "gpt-5.4-mini", "input": f"{HOME}/a"}, headers=headers)
@@ -256,7 +256,7 @@ def test_a_recorded_answer_that_holds_a_secret_named_since_does_not_come_again(
         assert "correct-horse-battery" in g.post(body).text
         policy = str(tmp_path / "policy.toml")
         settings = server.Settings(upstream.url, "env:UPSTREAM_KEY", (policy,), ("env:NAMED",))
-        after = Inside(g.log, settings)
+        after = Inside.start(g.log, settings)
         headers = {"authorization": f"Bearer {g.token}", "x-stainless-retry-count": "1"}
         again = g.http.post(f"{after.url}/responses", json=body, headers=headers)
         after.close()

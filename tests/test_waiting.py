@@ -154,12 +154,12 @@ def test_another_gateway_joins_what_waits_and_a_changed_policy_asks_again(
         settings = server.Settings(upstream=upstream.url, key="env:UPSTREAM_KEY", policies=(str(policy),))
         headers = {"authorization": f"Bearer {g.token}"}
         body = {"model": "gpt-5.4-mini", "input": "release it"}
-        changed = Inside(g.log, settings)
+        changed = Inside.start(g.log, settings)
         assert g.http.post(f"{changed.url}/responses", json=body, headers=headers).status_code == 400
         changed.close()
         assert upstream.requests == []
         policy.write_text(ASKING)
-        again = Inside(g.log, settings)
+        again = Inside.start(g.log, settings)
         assert g.http.post(f"{again.url}/responses", json=body, headers=headers).status_code == 200
         again.close()
 

@@ -16,6 +16,8 @@ from ledger.audit import workers
 from ledger.audit.report import Finding
 from ledger.state import Recorded, read
 from schemas.entries import (
+    ActionEnded,
+    ActionStarted,
     Approval,
     ApprovalBreakGlass,
     ApprovalRequested,
@@ -310,9 +312,13 @@ def _sealed_beside(entry: Content) -> Iterator[str]:
     if isinstance(entry, ModelRequest):
         others.append(entry.envelope)
     elif isinstance(entry, ModelResponse):
-        others.append(entry.chunks)
+        others.append(entry.wire)
     elif isinstance(entry, Decided):
         others.append(entry.request)
+    elif isinstance(entry, ActionStarted):
+        others.append(entry.inputs)
+    elif isinstance(entry, ActionEnded):
+        others += [entry.outputs, entry.stdout, entry.stderr]
     return filter(None, others)
 
 

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from ledger.gateway import refusing, served, wire
 from ledger.gateway.answer import is_call
-from ledger.gateway.binding import Bound, bind
+from ledger.gateway.binding import bind
 from ledger.gateway.body import LONGEST, Body, Refused
 from ledger.gateway.door import Door
 from ledger.gateway.records import Place
@@ -31,8 +31,12 @@ BODY_S = 600.0
 """Seconds that it may take for all of it."""
 
 
-def application(door: Door) -> Starlette:
-    """The routes of one gateway."""
+def application(door: Door, make: Callable[..., Call] = Call) -> Starlette:
+    """The routes of one gateway.
+
+    Args:
+        make: makes a call, as `Call` does.
+    """
 
     async def responses(request: Request) -> Response:
         token = door.authenticate(request.headers.get("authorization", ""))
@@ -45,7 +49,7 @@ def application(door: Door) -> Starlette:
         except Refused as refused:
             await _record_refused(door, token, refused)
             raise
-        return await _call(door, bound, body, headers)
+        return await _call(door, make(door, bound, body, headers))
 
     async def envelopes(request: Request) -> Response:
         """The native way in: exactly the specification's envelope, and the prompt."""
@@ -61,7 +65,7 @@ def application(door: Door) -> Starlette:
         except Refused as refused:
             await _record_refused(door, token, refused)
             raise
-        call = Call(
+        call = make(
             door,
             bound,
             body,
@@ -202,8 +206,7 @@ async def _record_refused(door: Door, token: Token, refused: Refused) -> None:
     await refusing.record(door, place, door.policies_for(token), refused.field, refused.what)
 
 
-async def _call(door: Door, bound: Bound, body: Body, headers: dict[str, str]) -> Response:
-    call = Call(door, bound, body, headers)
+async def _call(door: Door, call: Call) -> Response:
     before = await door.under_way(call.place.run, call.came, retry=call.retry)
     if before is not None:
         # The same request again: it attaches to the call that is under way, or has ended unheard.

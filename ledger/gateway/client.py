@@ -3,7 +3,7 @@
 import os
 import threading
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ledger import homes
 from ledger.gateway import server
@@ -26,8 +26,8 @@ class Inside:
         url: base URL for clients.
     """
 
-    def __init__(self, log: Log, settings: server.Settings) -> None:
-        self._server = server.Server(log, settings, server.listen("127.0.0.1:0"))
+    def __init__(self, log: Log, serving: server.Serving) -> None:
+        self._server = serving
         ready = threading.Event()
         self._thread = threading.Thread(
             target=server.run, args=(self._server, ready.set), name="ledger-gateway", daemon=True
@@ -37,6 +37,11 @@ class Inside:
             raise UsageError("the gateway did not start in time", hint="is the machine out of memory?")
         self.url = self._server.url
         log.closing.append(self.close)
+
+    @classmethod
+    def start(cls, log: Log, settings: server.Settings) -> Self:
+        """One that asks models, at an address of its own."""
+        return cls(log, server.Server(log, settings, server.listen("127.0.0.1:0")))
 
     def close(self) -> None:
         """Lets what is under way end."""
@@ -74,7 +79,7 @@ def client(log: Log, place: tuple[str, str, str, str], **how: Any) -> "openai.Op
         raise UsageError("not a setting of the gateway", hint=", ".join(server.Settings._fields)) from None
     key = (id(log), settings)
     if key not in _inside:
-        _inside[key] = Inside(log, settings)
+        _inside[key] = Inside.start(log, settings)
         log.closing.append(lambda: _inside.pop(key, None))
     # No proxy of the environment's stands between this process and itself.
     direct = openai.DefaultHttpxClient(trust_env=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ledger.gateway.conversations import Conversations
 from ledger.gateway.redacting import Redacting
-from ledger.gateway.tokens import Token, TokenRefused
+from ledger.gateway.tokens import PREFIX, Token, TokenRefused
 from ledger.gateway.upstream import Leak, Upstream
 from ledger.index.reader import Log
 from ledger.index.tasks import Committing
@@ -34,6 +34,9 @@ _UNHEARD = 200
 _UNHEARD_BYTES = 256 << 20
 """How many such answers, and bytes of them, are kept: the oldest go first."""
 
+OPEN = f"{PREFIX}within-a-sandbox"
+"""What is shown where the socket itself is the credential: alike in every run, so that none tells them apart."""
+
 _log = logging.getLogger("ledger.gateway")
 
 
@@ -49,6 +52,7 @@ class Door:
         values: secrets that must not leave, by the name of each.
         profiles: of redaction, beside those that come with agent-ledger.
         now: the time, in UTC.
+        only: what everybody is bound to who reaches the socket, and shows `OPEN`; None where each shows a token.
     """
 
     def __init__(
@@ -62,8 +66,10 @@ class Door:
         values: Iterable[tuple[str, str]],
         profiles: Iterable[Known],
         now: Callable[[], datetime],
+        only: Token | None = None,
     ) -> None:
         self.log = log
+        self._only = only
         self.now = now
         self.secret = secret
         self.policies = policies
@@ -96,6 +102,8 @@ class Door:
             TokenRefused: there is none that holds.
         """
         scheme, _, text = authorization.partition(" ")
+        if self._only is not None and text.strip() == OPEN:
+            return self._only
         if scheme.lower() != "bearer":
             raise TokenRefused("no token", hint="Authorization: Bearer TOKEN; ledger token --run RUN makes one")
         return Token.read(text.strip(), self.secret, self.now())

@@ -78,7 +78,7 @@ def record(
         UsageError: there is no such command.
     """
     began = time.monotonic()
-    gateway = Inside(log, settings)
+    gateway = Inside.start(log, settings)
     try:
         status = _run(run.id, child, command, environment, gateway.url, token(log, run.id, *place))
     except UsageError:

@@ -1,8 +1,8 @@
 """What the gateway writes down: decisions, requests, answers, violations, each as a draft for one commit."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
@@ -43,6 +43,60 @@ class Place(msgspec.Struct, frozen=True):
     task: str = ""
 
 
+class Told(msgspec.Struct, frozen=True):
+    """What the client of a refused request learns, so that a replay tells it again.
+
+    Attributes:
+        key, normaliser: by which the request is known again, as of a `model.request`.
+        code, param, message: of the error; the message without the place of the entry.
+    """
+
+    key: str
+    normaliser: str
+    code: str
+    param: str
+    message: str
+
+
+class Wire(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How an answer came.
+
+    Attributes:
+        headers: those that clients need.
+        chunks: milliseconds since the request left, and length, of each piece.
+        left: its client had gone away before it could have it.
+    """
+
+    headers: dict[str, str] = {}
+    chunks: list[tuple[int, int]] = []
+    left: bool = False
+
+
+class Came(NamedTuple):
+    """What is recorded of an answer.
+
+    Attributes:
+        content: the bytes that came.
+        wire: how.
+        why: it was not let through, or did not come whole; empty where neither holds.
+    """
+
+    content: bytes
+    wire: Wire
+    why: str
+
+    @classmethod
+    def read(cls, read: Callable[[str], bytes], response: ModelResponse) -> Self:
+        """What a response's addresses stand for.
+
+        Args:
+            read: gives the content of an address.
+        """
+        wire = msgspec.json.decode(read(response.wire), type=Wire) if response.wire else Wire()
+        why = msgspec.json.decode(read(response.detail), type=Detail).reason if response.detail else ""
+        return cls(read(response.content), wire, why)
+
+
 class Records:
     """Drafts of one call.
 
@@ -76,10 +130,16 @@ class Records:
             self.entries.append(PolicyInForce(**self._common, **found, policy=policy.policy_id, version=policy.version))
 
     def decision(
-        self, action: str, decision: Decision, policies: list[Policy], question: Any, request: bytes | None = None
+        self,
+        action: str,
+        decision: Decision,
+        policies: list[Policy],
+        question: Any,
+        request: bytes | None = None,
+        told: "Told | None" = None,
     ) -> None:
-        """What policy says, and what it was asked; of a refusal, the request too."""
-        asked = {"question": question, "findings": decision.findings}
+        """What policy says, and what it was asked; of a refusal, the request too, and what its client is told."""
+        asked = {"question": question, "findings": decision.findings} | ({"told": told} if told else {})
         found = self._content(self._seal(msgspec.json.encode(asked)))
         refused = self._seal(request, request=True).address if request is not None else ""
         self.entries.append(
@@ -153,7 +213,18 @@ class Records:
         return entry
 
     def response(
-        self, answer: Answered, *, to: int, http: int, verdict: str, why: str, cost: int, reserved: int, latency: int
+        self,
+        answer: Answered,
+        *,
+        to: int,
+        http: int,
+        headers: dict[str, str],
+        left: bool,
+        verdict: str,
+        why: str,
+        cost: int,
+        reserved: int,
+        latency: int,
     ) -> None:
         """How the call ended."""
         found = self._content(self._seal(answer.kept.read()))
@@ -175,7 +246,7 @@ class Records:
                 cost=cost,
                 reserved=reserved,
                 latency=latency,
-                chunks=self._json(answer.chunks) if len(answer.chunks) > 1 else "",
+                wire=self._json(Wire(headers, answer.chunks, left)),
             )
         )
 

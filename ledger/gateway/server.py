@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ledger import homes, registry
-from ledger.gateway.tokens import load_secret
+from ledger.gateway.tokens import Token, load_secret
 from ledger.gateway.upstream import check_url
 from ledger.index.reader import Log
 from ledger.log import system_clock
@@ -21,6 +21,11 @@ from schemas.errors import NotFound, UsageError
 from schemas.policy import Policy, read_policy
 from store import secrets
 from store.held import Held
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from ledger.gateway.door import Door
 
 UPSTREAM = "https://api.openai.com/v1"
 KEY = "env:OPENAI_API_KEY"
@@ -142,38 +147,18 @@ def check_transport(address: str, settings: Settings) -> None:
         )
 
 
-class Server:
-    """A gateway that serves until it is told to stop.
+class Serving:
+    """Serves one gateway on a socket, until it is told to stop.
 
     Args:
-        log: open; closed by who opened it.
-        ready: told once it listens.
+        listener: listening.
+        open: makes the gateway and its routes; called within the loop that serves them.
+        options: of uvicorn.
     """
 
-    def __init__(
-        self, log: Log, settings: Settings, listener: socket.socket, now: Callable[[], datetime] = system_clock
-    ) -> None:
-        from ledger.gateway.app import application
-        from ledger.gateway.door import Door
-
+    def __init__(self, listener: socket.socket, open: "Callable[[], tuple[Door, Starlette]]", **options: Any) -> None:
         self._listener = listener
-        shared = {name: found for name in names() if (found := shipped(name)) is not None}
-        own = [load_policy(name) for name in settings.policies]
-        named = shared | {policy.policy_id: policy for policy in own}
-        secret = load_secret(homes.keys(log.origin), os.urandom(32))
-        profiles = [load(name) for name in settings.profiles]
-        settings = registered(settings, log.origin)
-        key = Held(settings.key)
-        values = [*_values((settings.key, *settings.secrets)), *registry.values(registry.read(log.origin))]
-
-        def make() -> Door:
-            return Door(log, settings.upstream, key, own, named, secret, values, profiles, now)
-
-        self._make = make
-        self._application = application
-        options: dict[str, Any] = {}
-        if settings.certificate:
-            options = {"ssl_certfile": settings.certificate, "ssl_keyfile": settings.private or None}
+        self._open = open
         self._options: dict[str, Any] = {
             "log_config": None,
             "access_log": False,
@@ -192,8 +177,8 @@ class Server:
 
         from ledger.gateway.connections import Connection
 
-        door = self._make()
-        self._server = uvicorn.Server(uvicorn.Config(self._application(door), http=Connection, **self._options))
+        door, routes = self._open()
+        self._server = uvicorn.Server(uvicorn.Config(routes, http=Connection, **self._options))
         # Signals are the caller's business.
         self._server.capture_signals = nullcontext
         serving = asyncio.ensure_future(self._server.serve(sockets=[self._listener]))
@@ -222,6 +207,44 @@ class Server:
         return f"{scheme}://{host}:{name[1]}/v1"
 
 
+class Server(Serving):
+    """A gateway that asks models.
+
+    Args:
+        log: open; closed by who opened it.
+        only: as of `Door`.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        settings: Settings,
+        listener: socket.socket,
+        now: Callable[[], datetime] = system_clock,
+        only: Token | None = None,
+    ) -> None:
+        from ledger.gateway.app import application
+        from ledger.gateway.door import Door
+
+        shared = {name: found for name in names() if (found := shipped(name)) is not None}
+        own = [load_policy(name) for name in settings.policies]
+        named = shared | {policy.policy_id: policy for policy in own}
+        secret = load_secret(homes.keys(log.origin), os.urandom(32))
+        profiles = [load(name) for name in settings.profiles]
+        settings = registered(settings, log.origin)
+        key = Held(settings.key)
+        values = [*_values((settings.key, *settings.secrets)), *registry.values(registry.read(log.origin))]
+
+        def open() -> tuple[Door, "Starlette"]:
+            door = Door(log, settings.upstream, key, own, named, secret, values, profiles, now, only)
+            return door, application(door)
+
+        options: dict[str, Any] = {}
+        if settings.certificate:
+            options = {"ssl_certfile": settings.certificate, "ssl_keyfile": settings.private or None}
+        super().__init__(listener, open, **options)
+
+
 def _values(uris: Iterable[str]) -> Iterable[tuple[str, str]]:
     """Secrets that are there. A file or variable that is not can't leave; of a store that is silent, who knows."""
     from schemas.errors import KeyUnusable
@@ -234,7 +257,7 @@ def _values(uris: Iterable[str]) -> Iterable[tuple[str, str]]:
                 raise
 
 
-def run(server: Server, ready: Callable[[], None] | None = None) -> None:
+def run(server: Serving, ready: Callable[[], None] | None = None) -> None:
     """Runs a server in this thread, on uvloop where it is."""
     try:
         import uvloop

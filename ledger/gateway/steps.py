@@ -20,7 +20,7 @@ from ledger.gateway.body import Body
 from ledger.gateway.door import Door
 from ledger.gateway.outlet import ALIVE_S, Outlet
 from ledger.gateway.people import Asked, People
-from ledger.gateway.records import Place, Records
+from ledger.gateway.records import Came, Place, Records, Told
 from ledger.gateway.release import Release
 from ledger.gateway.requestkey import VERSION, Key
 from ledger.gateway.shape import fees, shape
@@ -101,6 +101,7 @@ class Call:
         self.answer = Answered(body.stream, door.spool())
         self.restored: list[dict[str, Any]] = []
         self._http = 0
+        self._down: dict[str, str] = {}
         self._reserved = 0
         self._recorded = False
         self._given_up = False
@@ -170,7 +171,7 @@ class Call:
         log, run = self.door.log, self.place.run
         digest = log.writer.key(run).digest(self.body.encode())
 
-        def find() -> tuple[ModelResponse, bytes] | None:
+        def find() -> tuple[ModelResponse, Came] | None:
             asked = 0
             answered: dict[int, ModelResponse] = {}
             for recorded in log.entries(run):
@@ -182,22 +183,30 @@ class Call:
             found = answered.get(asked)
             if found is None or found.status != "completed" or found.verdict != "valid":
                 return None
-            return found, log.read(found.content)
+            return found, Came.read(log.read, found)
 
         found = await asyncio.to_thread(find)
         if found is None:
             return False
-        if self.door.exact.found(found[1]):
+        if self.door.exact.found(found[1].content):
             raise Stopped("the recorded answer holds a secret that was named since", code="invalid_response")
-        kind = "text/event-stream; charset=utf-8" if self.streamed else "application/json"
-        self.outlet.begin(200, {"content-type": kind, "x-ledger-entry": str(found[0].to)})
-        answer = self.answer
-        answer.streamed = self.streamed
-        answer.take(found[1], 0)
-        answer.end()
-        self.restored = await self._restored(answer.items)
-        await self._give(0, len(answer.kept))
+        await self.tell(*found)
         return True
+
+    async def tell(self, response: ModelResponse, came: Came) -> None:
+        """Answers as a recorded call did: with what came then."""
+        answer = self.answer
+        self._recorded = True
+        self.index, self._http, self._down = response.to, response.http, came.wire.headers
+        whole = response.http == 200
+        answer.streamed = whole and self._down.get("content-type", "").startswith("text/event-stream")
+        events = answer.take(came.content, 0)
+        await self._relay(events)
+        if whole:
+            answer.end()
+        answer.status = response.status
+        self.restored = await self._restored(answer.items)
+        await self.let_go(response.verdict, came.why)
 
     async def resolve(self) -> None:
         """3: contents of the run stand where their addresses stood."""
@@ -404,28 +413,32 @@ class Call:
         return stands == "pending" and self.streamed and await self._people.wait()
 
     async def _deny(self, decision: Decision, question: evaluate.Question) -> None:
+        finding = next(f for f in decision.findings if f.effect == decision.effect)
+        code = "policy_denied" if decision.effect == "deny" else "approval_required"
+        said = f"denied by policy {finding.policy}: {finding.rule}: expected {finding.expected}, got {finding.actual}"
+        if decision.effect == "require_approval" and self._people is not None:
+            state = self.door.log.chain.state
+            said = self._people.say(state)
+            if self._people.stand(state) == "denied":
+                code = "approval_denied"
+        told = Told(self.key.whole, VERSION, code, finding.field, said)
         records = Records(self.door.log.writer, self.place, self.door.now())
         unknown = self.door.unrecorded(self.place.run, self.policies)
         records.policies(unknown)
-        records.decision(_ACTION, decision, self.policies, question, self._out)
+        records.decision(_ACTION, decision, self.policies, question, self._out, told)
         done = await self._commit(records.draft())
         self._recorded = True
         self.door.recorded(self.place.run, unknown)
-        finding = next(f for f in decision.findings if f.effect == decision.effect)
-        code = "policy_denied" if decision.effect == "deny" else "approval_required"
-        place = f"(entry {done[-1].index}; ledger policy explain {self.place.run[-8:]})"
-        if decision.effect == "require_approval" and self._people is not None:
-            if self._people.stand(self.door.log.chain.state) == "denied":
-                code = "approval_denied"
-            raise Stopped(
-                f"{self._people.say(self.door.log.chain.state)} {place}", code=code, param=finding.field or None
-            )
-        raise Stopped(
-            f"denied by policy {finding.policy}: {finding.rule}: expected {finding.expected}, got {finding.actual}"
-            f" {place}",
-            code=code,
-            param=finding.field or None,
-        )
+        raise self.denied(told, done[-1].index)
+
+    def denied(self, told: Told, index: int) -> Stopped:
+        """What a client learns of a request that policy refuses.
+
+        Args:
+            index: of the decision.
+        """
+        place = f"(entry {index}; ledger policy explain {self.place.run[-8:]})"
+        return Stopped(f"{told.message} {place}", code=told.code, param=told.param or None)
 
     async def send(self) -> None:
         """8 and 9: the final scan is in the transport; every byte that comes is kept."""
@@ -436,14 +449,13 @@ class Call:
             return int((upstream.clock() - began) * 1000)
 
         sent, why = True, ""
-        down: dict[str, str] = {}
         try:
             if self._given_up:
                 sent = False
                 raise asyncio.CancelledError
             beginning = await self.door.upstream.send(self._out)
             self._http = beginning.http
-            down = {
+            self._down = {
                 name: value for name, value in beginning.headers.items() if not self.door.exact.found(value.encode())
             }
             whole = beginning.http == 200
@@ -453,7 +465,7 @@ class Call:
                 events = answer.take(chunk, passed())
                 if answer.fault:
                     break
-                await self._relay(events, down)
+                await self._relay(events)
             if mixed:
                 answer.status, why = "malformed", "a stream was asked for and none came, or the other way round"
             elif whole and len(answer.kept) < LARGE:
@@ -476,11 +488,11 @@ class Call:
         verdict, fault = await self.judge()  # 10
         why = why or answer.fault or fault
         await self.record(verdict, why, sent, passed())  # 11
-        await self.let_go(down, verdict, why)  # 12
+        await self.let_go(verdict, why)  # 12
 
-    async def _relay(self, events: list[wire.Event], headers: dict[str, str]) -> None:
+    async def _relay(self, events: list[wire.Event]) -> None:
         if self.streamed and (passing := b"".join(map(self.release.take, events))):
-            self.outlet.begin(200, headers)
+            self.outlet.begin(200, self._down)
             await self.outlet.put(passing)
 
     async def judge(self) -> tuple[Literal["valid", "invalid", "none"], str]:
@@ -532,6 +544,8 @@ class Call:
             answer,
             to=self.index,
             http=self._http,
+            headers=self._down,
+            left=self.left and not self.outlet.listeners,
             verdict=verdict,
             why=why,
             cost=cost,
@@ -548,9 +562,9 @@ class Call:
         good = verdict == "valid" and answer.status == "completed"
         door.conversations.answered(self.place, self.index, good=good)
 
-    async def let_go(self, headers: dict[str, str], verdict: str, why: str) -> None:
+    async def let_go(self, verdict: str, why: str) -> None:
         """12: what was held goes to the client, or the reason why it does not."""
-        outlet, answer = self.outlet, self.answer
+        outlet, answer, headers = self.outlet, self.answer, self._down
         if answer.status == "refused" and self._http:
             outlet.begin(self._http, headers | {"content-type": "application/json"})
             told = wire.told(answer.kept.read())

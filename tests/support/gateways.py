@@ -36,7 +36,7 @@ class Gate:
     def __init__(self, log: Log, run: Run, upstream: Upstream, policy: Path, **how: Any) -> None:
         self.log, self.run, self.upstream = log, run, upstream
         settings = server.Settings(upstream=upstream.url, key="env:UPSTREAM_KEY", policies=(str(policy),), **how)
-        self.inside = Inside(log, settings)
+        self.inside = Inside.start(log, settings)
         self.url = self.inside.url
         self.token = token(log, run.id)
         self.http = httpx2.Client(timeout=60)
