@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ledger.gateway.conversations import Conversations
 from ledger.gateway.redacting import Redacting
 from ledger.gateway.tokens import PREFIX, Token, TokenRefused
-from ledger.gateway.upstream import Leak, Upstream
+from ledger.gateway.upstream import Leak, Nowhere, Upstream
 from ledger.index.reader import Log
 from ledger.index.tasks import Committing
 from policies.redaction.exact import Exact
@@ -45,7 +45,7 @@ class Door:
 
     Args:
         log: where everything is recorded.
-        upstream: base URL.
+        upstream: base URL; where empty, nothing leaves.
         key: gives the real API key.
         policies: those that apply to every call; by id, those that a token may name beside them.
         secret: of this user's tokens.
@@ -77,7 +77,7 @@ class Door:
         self.exact = Exact(values)
         self.redacting = Redacting(self.exact, profiles)
         self.redacting.prepare(policies)
-        self.upstream = Upstream(upstream, key, self._scan)
+        self.upstream = Upstream(upstream, key, self._scan) if upstream else Nowhere()
         self.committing = Committing(log.writer)
         self.conversations = Conversations()
         self._waiting: dict[tuple[str, bytes], list[Call]] = {}

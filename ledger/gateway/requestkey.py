@@ -49,6 +49,15 @@ class Key:
         self.whole = blake3(before + _encoded(rest), key=secret).hexdigest()
 
 
+def normalised(value: dict[str, Any]) -> dict[str, Any]:
+    """A request as it counts for its key: what is left of it is what two equal requests have in common."""
+    aliases: dict[str, str] = {}
+    rest = {name: value[name] for name in sorted(value) if name not in _DROPPED}
+    found = rest.get("input")
+    items = found if isinstance(found, list) else [{"role": "user", "content": found}]
+    return {**rest, "input": [_normalised(item, aliases) for item in items]}
+
+
 def _encoded(value: Any) -> bytes:
     return msgspec.json.encode(value, order="sorted")
 

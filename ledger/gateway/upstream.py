@@ -158,6 +158,17 @@ class Upstream:
         await self._client.close()
 
 
+class Nowhere:
+    """In the place of an upstream, where nothing may leave."""
+
+    async def send(self, body: bytes) -> Answer:
+        """Refuses."""
+        raise Unanswered("unreachable", "nothing leaves here", sent=False)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
 def _transport(scan: Callable[[bytes], None], limits: "httpx2.Limits") -> "httpx2.AsyncHTTPTransport":
     import httpx2
 
