@@ -76,7 +76,7 @@ KINDS = {
     "run.resumed": {"detail?": ADDRESS},
     "action.started": CONTENT | {"egress": "enforced|advisory", "inputs?": ADDRESS},
     "action.ended": CONTENT
-    | {"to": NUMBERS, "status": range(256)}
+    | {"to": NUMBERS, "exit": range(256)}
     | dict.fromkeys(("outputs?", "stdout?", "stderr?"), ADDRESS),
     "replay": CONTENT | {"of": RUN, "verdict": "reproduced|diverged|not_replayable"},
     "value": CONTENT,

@@ -7,12 +7,10 @@ a model.
 
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable
-from datetime import datetime
+from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 import msgspec
-from starlette.applications import Starlette
 
 from ledger.commit import Appended, Draft
 from ledger.gateway.app import application
@@ -26,7 +24,6 @@ from ledger.gateway.stopped import Stopped, spell
 from ledger.gateway.tokens import Token
 from ledger.index.reader import Log
 from ledger.writer import Writer
-from policies.redaction.known import Known as Profile
 from replay.compare import Difference, differences, likeness
 from replay.story import Asked, Story, delivered
 from schemas.entries import Known, kind_of
@@ -139,7 +136,7 @@ def _answer(asked: Asked) -> str:
     return asked.told.message if asked.told else ""
 
 
-class _Closed(Writer):
+class Closed(Writer):
     """Seals as the run did, and appends nothing: what a program appends is compared with what it appended."""
 
     def __init__(self, writer: Writer) -> None:
@@ -155,7 +152,7 @@ def _nothing() -> NoReturn:
     raise UsageError("a replay appends nothing to the run that it replays", hint="ledger log shows the replay's own")
 
 
-class _Echo:
+class Echo:
     """Takes what a program appends, and gives it the place that it had when it was recorded."""
 
     def __init__(self, story: Story, answers: Answers, read: Callable[[str], bytes]) -> None:
@@ -205,7 +202,8 @@ class Again(Call):
     async def run(self) -> None:
         """Steps 1 to 5 as ever; then the answer from the ledger."""
         door = self.door
-        assert isinstance(door, Answering)
+        if not isinstance(door, Answering):
+            raise TypeError("a gateway that asks models makes no answers")
         try:
             await self.resolve()
             await self.redact()
@@ -251,42 +249,40 @@ class Answering(Door):
         log: opened for this alone; nothing can be appended through it any more.
         story: the run.
         token: what everybody is bound to who reaches it.
-        values: secrets that must not leave, as when it was recorded.
-        profiles: of redaction.
-        now: the time, in UTC.
+        answers, echo: shared by the gateways of one replay.
     """
 
-    def __init__(
-        self,
-        log: Log,
-        story: Story,
-        token: Token,
-        values: Iterable[tuple[str, str]],
-        profiles: Iterable[Profile],
-        now: Callable[[], datetime],
-    ) -> None:
-        log.writer = _Closed(log.writer)
-        super().__init__(log, "", _nothing, story.policies, {}, bytes(32), values, profiles, now, token)
-        key = log.writer.key(story.run)
-        self.answers = Answers(story, log.read, key.requests)
-        self.echo = _Echo(story, self.answers, log.read)
-        self.committing = self.echo  # type: ignore[assignment]
+    def __init__(self, log: Log, story: Story, token: Token, answers: Answers, echo: Echo) -> None:
+        log.writer = Closed(log.writer)
+        super().__init__(log, "", _nothing, story.policies, {}, bytes(32), (), (), log.writer.clock, token)
+        self.answers = answers
+        self.committing = echo  # type: ignore[assignment]
 
     async def look_for(self, run: str) -> None:
         """It is known."""
 
-    def routes(self) -> Starlette:
-        """Its routes."""
-        return application(self, Again)
 
-
-def serve(log: Log, story: Story, listener: socket.socket, token: Token) -> tuple[Answering, Inside]:
-    """Starts a gateway that answers from the ledger, in a thread of this process.
+class Replaying:
+    """What the gateways of one replay share.
 
     Args:
         log: opened for this alone.
-        listener: where programs reach it.
-        token: what everybody is bound to who does.
+        story: the run.
     """
-    door = Answering(log, story, token, (), (), log.writer.clock)
-    return door, Inside(log, Serving(listener, lambda: (door, door.routes())))
+
+    def __init__(self, log: Log, story: Story) -> None:
+        self._log = log
+        self._story = story
+        key = log.blobs.keyring.open(run_key_id(story.run))
+        self.answers = Answers(story, log.read, key.requests)
+        self.echo = Echo(story, self.answers, log.read)
+
+    def serve(self, listener: socket.socket, token: Token) -> Inside:
+        """Starts a gateway that answers from the ledger, in a thread of this process.
+
+        Args:
+            listener: where programs reach it.
+            token: what everybody is bound to who does.
+        """
+        door = Answering(self._log, self._story, token, self.answers, self.echo)
+        return Inside(self._log, Serving(listener, lambda: (door, application(door, Again))))

@@ -521,13 +521,13 @@ class ActionEnded(Content, tag="action.ended", frozen=True, kw_only=True):
 
     Attributes:
         to: index of its `action.started`.
-        status: exit status; 128 and its number where a signal ended it.
+        exit: its status; 128 and its number where a signal ended it.
         outputs: address of the tree of files that it left.
         stdout, stderr: addresses of what it printed; empty where that is nothing, or went to a terminal.
     """
 
     to: Index
-    status: Annotated[int, msgspec.Meta(ge=0, le=255)]
+    exit: Annotated[int, msgspec.Meta(ge=0, le=255)]
     outputs: Address = ""
     stdout: Address = ""
     stderr: Address = ""

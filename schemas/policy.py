@@ -92,7 +92,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         required_checks, protected_targets: by name, for gates and hooks.
         max_retries_per_task: further tries of each task, where its lane does not say otherwise.
         redaction_profile: its id.
-        egress: whether the machine must make the gateway the only way out.
+        egress: whether the machine must make the gateway the only way out; absent: `enforced`.
+        secret_files: globs of files that a recorded command may be given though they hold secrets.
         streaming: whether an answer passes as it comes, but for what clients act on, or after it was validated.
         hosted_tools: types of tools that may run at the provider; absent: none.
         hosted_tools_else: what becomes of other hosted tools; absent: `remove`.
@@ -116,6 +117,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_retries_per_task: Count | None = None
     redaction_profile: Name | None = None
     egress: Literal["enforced", "advisory"] | None = None
+    secret_files: list[Name] | None = None
     streaming: Literal["buffered", "relayed"] | None = None
     hosted_tools: list[Name] | None = None
     hosted_tools_else: Literal["remove", "deny"] | None = None

@@ -16,7 +16,7 @@ from ledger.gateway.server import listen
 from ledger.gateway.tokens import Token
 from ledger.index.reader import Log
 from replay import story
-from replay.answers import Answering, serve
+from replay.answers import Answers, Replaying
 from tests.support import template
 from tests.support.gateways import POLICY, gate
 from tests.support.template import Template
@@ -47,8 +47,8 @@ def upstream() -> Iterator[Upstream]:
 class Replay:
     """A replaying gateway, and what tests ask of it."""
 
-    def __init__(self, door: Answering, url: str) -> None:
-        self.door, self.url = door, url
+    def __init__(self, answers: Answers, url: str) -> None:
+        self.answers, self.url = answers, url
         self.http = httpx2.Client(timeout=30)
 
     def ask(self, said: str = "hello", **more: Any) -> httpx2.Response:
@@ -61,8 +61,9 @@ class Replay:
 @contextmanager
 def replay(path: Path, run: str) -> Iterator[Replay]:
     with Log.open(path) as log:
-        door, inside = serve(log, story.read(log, run), listen("127.0.0.1:0"), Token(run, 2**40))
-        found = Replay(door, inside.url)
+        replaying = Replaying(log, story.read(log, run))
+        inside = replaying.serve(listen("127.0.0.1:0"), Token(run, 2**40))
+        found = Replay(replaying.answers, inside.url)
         try:
             yield found
         finally:
@@ -93,8 +94,8 @@ def test_answers_come_again_to_the_byte_and_nothing_is_asked(
     with replay(path, g.run.id) as again:
         for said, response in zip("abc", first, strict=True):
             same(response, again.ask(said, stream=stream, tools=[ADD]))
-        assert again.door.answers.left == []
-        assert again.door.answers.unknown == []
+        assert again.answers.left == []
+        assert again.answers.unknown == []
     assert len(upstream.requests) == asked
 
 
@@ -124,7 +125,7 @@ def test_errors_come_again_as_they_were(
     with replay(path, g.run.id) as again:
         for response in first:
             same(response, again.ask("a", stream=stream))
-        assert again.door.answers.left == []
+        assert again.answers.left == []
 
 
 def test_a_denial_and_an_answer_that_was_not_let_through_come_again(
@@ -138,7 +139,7 @@ def test_a_denial_and_an_answer_that_was_not_let_through_come_again(
     with replay(path, g.run.id) as again:
         same(invalid, again.ask("b", tools=[ADD]))
         same(refused, again.ask("a", model="gpt-unheard-of"))
-        assert again.door.answers.left == []
+        assert again.answers.left == []
 
 
 def test_what_was_never_asked_is_refused_with_the_nearest_and_where_it_differs(
@@ -158,7 +159,7 @@ def test_what_was_never_asked_is_refused_with_the_nearest_and_where_it_differs(
         assert f"nearest is entry {index}" in message
         assert "sub_8210" in message
         assert "sub_8211" in message
-        (unknown,) = again.door.answers.unknown
+        (unknown,) = again.answers.unknown
         assert unknown.nearest == index
         assert [one.path for one in unknown.differences] == ["input[0].content"]
     assert len(upstream.requests) == asked
@@ -173,7 +174,7 @@ def test_one_request_more_than_recorded_is_no_request_of_the_run(
     with replay(path, g.run.id) as again:
         assert again.ask("a").status_code == 200
         assert again.ask("a").status_code == 400
-        assert again.door.answers.unknown[0].nearest == 0
+        assert again.answers.unknown[0].nearest == 0
 
 
 def test_alike_requests_are_answered_in_their_order_and_lanes_do_not_mix(
@@ -191,7 +192,7 @@ def test_alike_requests_are_answered_in_their_order_and_lanes_do_not_mix(
             return str(found["output"][0]["content"][0]["text"])
 
         assert [said(lane) for lane in ("y", "y", "x", "x")] == ["1", "3", "0", "2"]
-        assert again.door.answers.ambiguous == []
+        assert again.answers.ambiguous == []
 
 
 def test_requests_in_parallel_are_told_apart_by_what_they_ask(path: Path, upstream: Upstream, tmp_path: Path) -> None:
@@ -219,7 +220,7 @@ def test_alike_requests_that_were_under_way_together_are_said_to_be_ambiguous(
         g.run.finish()
     with replay(path, g.run.id) as again:
         assert again.ask("a").status_code == 200
-        assert again.door.answers.ambiguous == [first]
+        assert again.answers.ambiguous == [first]
 
 
 def test_what_a_program_appends_gets_its_place_again_and_what_differs_is_noted(
@@ -236,9 +237,9 @@ def test_what_a_program_appends_gets_its_place_again_and_what_differs_is_noted(
         with ledger.open(again.url) as there:
             run = there.run()
             assert run.artifact(b"made", name="a") == first[0]
-            assert again.door.answers.strange == []
+            assert again.answers.strange == []
             assert run.artifact(b"less", name="b").index == first[1].index
-            assert again.door.answers.strange == [f"artifact of entry {first[1].index} has another content"]
+            assert again.answers.strange == [f"artifact of entry {first[1].index} has another content"]
             with pytest.raises(ledger.NotFound, match="no further artifact"):
                 run.artifact(b"third")
 
@@ -268,5 +269,5 @@ def test_the_sdk_does_not_wait_before_it_tries_again_as_it_did(path: Path, upstr
         g.run.finish()
     with replay(path, g.run.id) as again:
         assert ask(again.url, OPEN) == first
-        assert again.door.answers.left == []
-        assert again.door.answers.unknown == []
+        assert again.answers.left == []
+        assert again.answers.unknown == []

@@ -22,7 +22,7 @@ from ledger.gateway.tokens import Token
 from schemas.entries import Artifact, Prompt, Response, Value
 from tests.support import shell, template
 from tests.support.gateways import Gate, gate
-from tests.support.shell import LEDGER
+from tests.support.shell import LEDGER, ROOT
 from tests.support.template import Template
 from tests.support.upstream import Upstream
 
@@ -418,6 +418,8 @@ def test_a_recorded_command_finds_its_run_by_the_socket_without_files_or_keys(
     path = made.copy(home, tmp_path / "l")
     monkeypatch.setenv("UPSTREAM_KEY", KEY)
     monkeypatch.setenv("LEDGER", str(path))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
     # Of another run: it must not reach the command.
     monkeypatch.setenv("LEDGER_TOKEN", Token("0" * 36, 2**40).sign(b"x" * 32))
     # Without the home that holds the keys.
@@ -432,7 +434,7 @@ with ledger.open() as log, log.run("mine") as run:
 subprocess.run({[*LEDGER, "append", "artifact", "-", "--name", "by the shell"]!r}, input=b"y", check=True)
 """
     with Upstream(key=KEY) as upstream:
-        recording = ["record", "--upstream", upstream.url, "--key", "env:UPSTREAM_KEY", "--"]
+        recording = ["record", "--upstream", upstream.url, "--key", "env:UPSTREAM_KEY", "--show", str(ROOT), "--"]
         done = subprocess.run([*LEDGER, *recording, sys.executable, "-c", agent], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "hello" in done.stdout

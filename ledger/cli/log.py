@@ -1,6 +1,6 @@
 """`ledger log`: runs, or the steps of one run."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -51,7 +51,7 @@ def command(
         if run is None and wanted:
             raise click.UsageError(f"--{next(iter(wanted))} goes with a run: ledger log RUN")
         if run is None:
-            _runs(log, _when(since) if since else None, as_json)
+            _runs(log, names.when(since) if since else None, as_json)
         else:
             _steps(log, names.any_run(log, run), wanted, as_json)
 
@@ -167,20 +167,3 @@ def _kind(kind: str) -> str:
     colours |= {"model.request": "blue", "model.response": "cyan", "approval.breakglass": "red"}
     colours |= dict.fromkeys(("approval.requested", "approval.consumed"), "magenta")
     return click.style(kind, fg=colours.get(kind))
-
-
-def _when(text: str) -> datetime:
-    now = datetime.now().astimezone()
-    if text in ("today", "yesterday"):
-        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-        return midnight - timedelta(days=text == "yesterday")
-    unit = {"d": "days", "h": "hours", "m": "minutes", "w": "weeks"}.get(text[-1:])
-    try:
-        if unit and text[:-1].isascii() and text[:-1].isdecimal():
-            return now - timedelta(**{unit: int(text[:-1])})
-        when = datetime.fromisoformat(text)
-        when = when if when.tzinfo else when.astimezone()
-        when.astimezone(now.tzinfo)
-    except (ValueError, OverflowError):
-        raise click.BadParameter(f"not a time: {text!r}; try yesterday, 3d, 12h or 2026-11-20") from None
-    return when

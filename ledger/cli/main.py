@@ -11,7 +11,8 @@ import click
 # verb: (group of the help, what it does)
 VERBS = {
     "init": ("record", "make a ledger and its keys"),
-    "record": ("record", "run a command, and record its model requests"),
+    "record": ("record", "run a command in a sandbox, and record all it does"),
+    "apply": ("record", "write what a recorded command changed"),
     "gateway": ("record", "serve the only door for model requests"),
     "token": ("record", "print a client's key for one run"),
     "start": ("record", "start a run and print its id"),
@@ -24,6 +25,7 @@ VERBS = {
     "find": ("look", "find the steps that read or made a file"),
     "query": ("look", "ask the index by SQL"),
     "verify": ("prove", "check that nothing was changed, reordered or removed"),
+    "replay": ("prove", "execute a recorded run again, without network or model"),
     "receipt": ("prove", "write an offline proof of one entry"),
     "disclose": ("prove", "hand out one content, with its proof"),
     "policy": ("govern", "check policies, and show those that come with it"),

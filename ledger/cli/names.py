@@ -2,6 +2,7 @@
 
 import os
 import re
+from datetime import datetime, timedelta
 
 from ledger import log as base
 from ledger import remote
@@ -103,6 +104,27 @@ def any_run(log: Log, text: str | None) -> RunInfo:
     return choose((os.environ.get("LEDGER_RUN") or "@") if text is None else text, log.runs())
 
 
+def recorded_run(log: Log, text: str | None) -> str:
+    """The id of a run whose commands were recorded; the newest of those for `@` and where none is named."""
+    if text not in (None, "@"):
+        return any_run(log, text).id
+    if not (found := recorded_runs(log)):
+        raise NotFound("no command was recorded yet", hint="ledger record -- COMMAND")
+    return found[-1]
+
+
+def recorded_runs(log: Log, since: datetime | None = None) -> list[str]:
+    """Ids of runs whose commands were recorded, the newest last.
+
+    Args:
+        since: when the first command began at the earliest.
+    """
+    rows = log.query(
+        "SELECT run, min(time) AS began FROM entries WHERE kind = 'action.started' GROUP BY run ORDER BY min(\"index\")"
+    ).to_pylist()
+    return [str(row["run"]) for row in rows if since is None or row["began"] >= since]
+
+
 def content(log: Log, text: str) -> str:
     """The address that is meant: itself, or the content of an entry."""
     if text.startswith("artifact://"):
@@ -130,3 +152,21 @@ def entry(log: Log, text: str) -> Recorded:
     raise NotFound(
         f"run {info.id[-8:]} has no step {step[:_DIGITS]}", hint=f"it has {info.steps:,}; see `ledger log {run}`"
     )
+
+
+def when(text: str) -> datetime:
+    """A time as people type it: `yesterday`, `3d`, `12h`, `2026-11-20`."""
+    now = datetime.now().astimezone()
+    if text in ("today", "yesterday"):
+        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        return midnight - timedelta(days=text == "yesterday")
+    unit = {"d": "days", "h": "hours", "m": "minutes", "w": "weeks"}.get(text[-1:])
+    try:
+        if unit and text[:-1].isascii() and text[:-1].isdecimal():
+            return now - timedelta(**{unit: int(text[:-1])})
+        when = datetime.fromisoformat(text)
+        when = when if when.tzinfo else when.astimezone()
+        when.astimezone(now.tzinfo)
+    except (ValueError, OverflowError):
+        raise UsageError(f"not a time: {text[:60]!r}", hint="yesterday, 3d, 12h or 2026-11-20") from None
+    return when

@@ -69,7 +69,7 @@ class Door:
         only: Token | None = None,
     ) -> None:
         self.log = log
-        self._only = only
+        self.only = only
         self.now = now
         self.secret = secret
         self.policies = policies
@@ -102,8 +102,8 @@ class Door:
             TokenRefused: there is none that holds.
         """
         scheme, _, text = authorization.partition(" ")
-        if self._only is not None and text.strip() == OPEN:
-            return self._only
+        if self.only is not None and text.strip() == OPEN:
+            return self.only
         if scheme.lower() != "bearer":
             raise TokenRefused("no token", hint="Authorization: Bearer TOKEN; ledger token --run RUN makes one")
         return Token.read(text.strip(), self.secret, self.now())

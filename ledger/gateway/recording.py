@@ -123,10 +123,15 @@ class Child:
 
     def run(self, command: list[str], environment: dict[str, str]) -> int:
         """Runs it to its end."""
-        self._process = subprocess.Popen(command, env=environment)
+        process = subprocess.Popen(command, env=environment)
+        self.attach(process)
+        return process.wait()
+
+    def attach(self, process: "subprocess.Popen[Any]") -> None:
+        """From here on signals reach this process; those that came before do now."""
+        self._process = process
         for number in self._came:
-            self._process.send_signal(number)
-        return self._process.wait()
+            process.send_signal(number)
 
     def hand_on(self, number: int, frame: object) -> None:
         """Handles a signal."""

@@ -103,6 +103,8 @@ def routes(door: Door, read: Read) -> list[tuple[str, Endpoint, str]]:
 
     async def finish(request: Request) -> Response:
         token = _token(door, request)
+        if door.only is not None:
+            raise UsageError("who records this run finishes it", hint="the command's exit status says how it went")
         given = _decoded(await read(request) or b"{}", _Finish)
         draft = await asyncio.to_thread(_drafts(door, place(door, token, {})).finish, given.status, given.reason)
         return _json(await door.committing.commit(draft))

@@ -233,7 +233,7 @@ class Server(Serving):
         profiles = [load(name) for name in settings.profiles]
         settings = registered(settings, log.origin)
         key = Held(settings.key)
-        values = [*_values((settings.key, *settings.secrets)), *registry.values(registry.read(log.origin))]
+        values = known(settings, log.origin)
 
         def open() -> tuple[Door, "Starlette"]:
             door = Door(log, settings.upstream, key, own, named, secret, values, profiles, now, only)
@@ -243,6 +243,11 @@ class Server(Serving):
         if settings.certificate:
             options = {"ssl_certfile": settings.certificate, "ssl_keyfile": settings.private or None}
         super().__init__(listener, open, **options)
+
+
+def known(settings: Settings, origin: str) -> list[tuple[str, str]]:
+    """Secrets that must not leave, by their URIs: those of the settings, and those that are registered."""
+    return [*_values((settings.key, *settings.secrets)), *registry.values(registry.read(origin))]
 
 
 def _values(uris: Iterable[str]) -> Iterable[tuple[str, str]]:

@@ -27,7 +27,7 @@ from store import pack
 from store.durable import make_folders, storage_errors
 from store.places import private, remove_old
 
-VERSION = 4
+VERSION = 5
 _ROWS = 200_000
 _SMALL = 12
 _PACKS = 256
@@ -68,6 +68,11 @@ _TEXTS = [
     "subject",
     "requester",
     "nonce",
+    "egress",
+    "inputs",
+    "outputs",
+    "stdout",
+    "stderr",
 ]
 _NUMBERS = [
     "to",
@@ -83,6 +88,7 @@ _NUMBERS = [
     "reserved",
     "cap",
     "latency",
+    "exit",
 ]
 
 Row: Any = msgspec.defstruct(
@@ -115,7 +121,7 @@ ENTRIES = pa.schema(
 BLOBS = pa.schema([("cid", pa.binary(32)), ("pack", pa.int64()), ("size", pa.int64()), ("outside", pa.bool_())])
 
 
-_ONCE = ("content", "digest", "detail", "request", "subject", "nonce")
+_ONCE = ("content", "digest", "detail", "request", "subject", "nonce", "inputs", "outputs", "stdout", "stderr")
 _REPEATED = {"entries": ["kind", "run", *(name for name in _TEXTS if name not in _ONCE)], "blobs": False}
 """Columns that are worth a dictionary; looking for repetition in digests costs more than it saves."""
 
