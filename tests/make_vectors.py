@@ -372,7 +372,7 @@ def entries() -> Iterable[Vector]:
     def reads(name: str, raw: bytes, kind: str, references: list[str]) -> Vector:
         return ok(name, case(raw), kind=kind, references=sorted(references))
 
-    both = [t.PLACE, t.ELSEWHERE]
+    both = [t.PLACE, t.ELSEWHERE, t.THIRD, t.FOURTH]
     for entry in t.EVERY_KIND:
         named = [value for value in msgspec.to_builtins(entry).values() if value in both]
         yield reads(kind_of(entry), encode(entry), kind_of(entry), named)

@@ -69,6 +69,7 @@ HEX128 = HEX + HEX
 PLACE = address(sha256(b"a blob").digest())
 ELSEWHERE = address(sha256(b"another blob").digest())
 
+THIRD, FOURTH = (f"artifact://{digit * 64}" for digit in "34")
 EVERY_KIND: list[Known] = [
     TrustChanged(1, TIME, note="a\nb\n\n— c d\n"),
     KeysChanged(1, TIME, note="a"),
@@ -172,8 +173,8 @@ EVERY_KIND: list[Known] = [
         to=20,
         exit=143,
         outputs=ELSEWHERE,
-        stdout=PLACE,
-        stderr=ELSEWHERE,
+        stdout=THIRD,
+        stderr=FOURTH,
     ),
     Replayed(1, TIME, RUN, 22, content=PLACE, digest=HEX, of=RUN, verdict="not_replayable"),
 ]
@@ -749,7 +750,7 @@ def found(raw: bytes) -> list[str]:
 
 
 def test_references_of_every_kind() -> None:
-    named = [PLACE, ELSEWHERE]
+    named = [PLACE, ELSEWHERE, THIRD, FOURTH]
     for entry in EVERY_KIND:
         members = msgspec.to_builtins(entry).values()
         assert found(encode(entry)) == [value for value in members if value in named], kind_of(entry)

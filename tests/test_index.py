@@ -134,9 +134,14 @@ FIELDS = [
     "subject",
     "requester",
     "nonce",
+    "egress",
+    "inputs",
+    "outputs",
+    "stdout",
+    "stderr",
 ]
 NUMBERS = ["step", "to", "decision", "continues", "attempt", "http", "input", "cached", "output", "reasoning", "cost"]
-NUMBERS += ["reserved", "cap", "latency"]
+NUMBERS += ["reserved", "cap", "latency", "exit"]
 FIELDS += NUMBERS[2:]
 
 
