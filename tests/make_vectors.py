@@ -372,9 +372,9 @@ def entries() -> Iterable[Vector]:
     def reads(name: str, raw: bytes, kind: str, references: list[str]) -> Vector:
         return ok(name, case(raw), kind=kind, references=sorted(references))
 
-    both = [t.PLACE, t.ELSEWHERE, t.THIRD, t.FOURTH]
+    both = [t.PLACE, t.ELSEWHERE]
     for entry in t.EVERY_KIND:
-        named = [value for value in msgspec.to_builtins(entry).values() if value in both]
+        named = [value for value in msgspec.to_builtins(entry).values() if value in (*both, t.THIRD, t.FOURTH)]
         yield reads(kind_of(entry), encode(entry), kind_of(entry), named)
     for text in t.NEARLY[::MOST]:
         yield reads(f"no address: {text!r}", t.changed(t.FULL, stage=text), "artifact", both)
