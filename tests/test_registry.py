@@ -169,7 +169,7 @@ def test_many_processes_add_at_once_and_none_is_lost(path: Path) -> None:
 def test_a_damaged_registry_denies(path: Path, upstream: Upstream, text: str) -> None:
     stored().write_text(text)
     stored().chmod(0o600)
-    for args in (["start"], ["keys", "list"], ["record", "--upstream", upstream.url, "--", "true"]):
+    for args in (["start"], ["keys", "list"], ["record", "--no-sandbox", "--upstream", upstream.url, "--", "true"]):
         said = shell.call(*args)
         assert said.status in (1, 125), said
         assert FILE in said.err
@@ -190,7 +190,7 @@ def test_no_ledger_is_named_after_the_registry(path: Path, tmp_path: Path) -> No
 
 
 def record(upstream: Upstream, *command: str, env: dict[str, str] | None = None) -> shell.Said:
-    return shell.call("record", "--upstream", upstream.url, "--", sys.executable, "-c", *command, env=env)
+    return shell.call("record", "--no-sandbox", "--upstream", upstream.url, "--", sys.executable, "-c", *command, env=env)
 
 
 def test_m09_a_registered_secret_is_masked_in_what_leaves_and_the_registered_key_is_used(
