@@ -382,7 +382,7 @@ def test_secrets_split_over_the_deltas_of_a_stream_come_together_nowhere(
 def test_record_says_how_many_calls_had_something_masked(path: Path, upstream: Upstream, tmp_path: Path) -> None:
     agent = f"import openai; openai.OpenAI().responses.create(model='gpt-5.4-mini', input={f'GITHUB_TOKEN={GITHUB}'!r})"
     said = shell.call(
-        "record", "--upstream", upstream.url, "--key", "env:UPSTREAM_KEY", "--", "python3", "-c", agent,
+        "record", "--no-sandbox", "--upstream", upstream.url, "--key", "env:UPSTREAM_KEY", "--", "python3", "-c", agent,
         env={"LEDGER": str(path), "PATH": f"{Path(shell.LEDGER[0]).parent}:/usr/bin:/bin"},
     )  # fmt: skip
     assert said.status == 0, said.err

@@ -190,7 +190,9 @@ def test_no_ledger_is_named_after_the_registry(path: Path, tmp_path: Path) -> No
 
 
 def record(upstream: Upstream, *command: str, env: dict[str, str] | None = None) -> shell.Said:
-    return shell.call("record", "--no-sandbox", "--upstream", upstream.url, "--", sys.executable, "-c", *command, env=env)
+    return shell.call(
+        "record", "--no-sandbox", "--upstream", upstream.url, "--", sys.executable, "-c", *command, env=env
+    )
 
 
 def test_m09_a_registered_secret_is_masked_in_what_leaves_and_the_registered_key_is_used(
